@@ -6,6 +6,8 @@ from .comparison.compare import compare_fingerprints as compare_fingerprints
 from .comparison.compare import fingerprint as fingerprint
 from .comparison.compare import fingerprints as fingerprints
 from .comparison.differences import difference as difference
+from .comparison.explanation import Explanation as Explanation
+from .comparison.explanation import explain as explain
 from .comparison.fingerprint import Fingerprint as Fingerprint
 from .comparison.fingerprint import Settings as Settings
 from .comparison.results import DifferenceMatrix as DifferenceMatrix

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ckaprobe_cli.advise import advise
+from ckaprobe_cli.atlas import atlas
 from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand, is_main
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
@@ -27,6 +29,7 @@ from ckaprobe_cli.regions import regions
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
+from ckaprobe_cli.why import why
 
 PATIENCE = 10
 """Seconds that a process of `torchrun` that failed gives the first to end all."""
@@ -39,21 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (
-    compare,
-    regions,
-    fingerprint,
-    join,
-    draw,
-    layers,
-    inspect,
-    train,
-    evaluate,
-    gradcam,
-    reproduce,
-    report,
-):
-    app.command(cls=SharedCommand if command in (compare, fingerprint, evaluate, gradcam) else Command)(command)
+comparisons = (compare, atlas, why, advise, regions, fingerprint, join)
+for command in (*comparisons, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+    app.command(cls=SharedCommand if command in (compare, atlas, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")
 
 

@@ -46,6 +46,8 @@ from ckaprobe_cli.options import (
 from ckaprobe_cli.results_folder import results_folder
 
 RESULT, ATLAS, STRIP, STRIP_Y = "result.json", "atlas.json", "images.jpg", "images_y.jpg"
+INFLUENTIAL, READ = "influential.jpg", 4096
+"""The images that carry some cell, and how many images are read again for them at most."""
 
 if TYPE_CHECKING:
     from cka_probe.comparison.fingerprint import Fingerprint, Settings
@@ -75,6 +77,10 @@ def compare(
     measure: Annotated[str, option("cka, rsa, mutual_knn, or procrustes (slow).", SIMILARITY)] = "cka",
     estimator: Annotated[str, option("Estimator of CKA: unbiased or biased.", SIMILARITY)] = "unbiased",
     permutations: Annotated[int, option("Number of permutations for the null; 0: none.", SIMILARITY, min=0)] = 200,
+    until: Annotated[
+        float | None,
+        option("Add images until every interval is at most ± so much, such as 0.01; at most --num.", SIMILARITY),
+    ] = None,
     preprocess: Annotated[
         str | None,
         option("own (each model its size and normalisation) or shared (those of X).  [default: own]", IMAGES),
@@ -115,6 +121,7 @@ def compare(
     Example:
       ckaprobe compare a.pth b.pth --data images --out a_b
     """
+    from cka_probe.comparison.advice import extract_until
     from cka_probe.comparison.compare import compare_all_images
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
@@ -133,6 +140,7 @@ def compare(
         vmin=vmin,
         vmax=vmax,
         batch="all" if batch == "all" else None,
+        until=None if until is None else str(until),
     )
     scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
     scale.ends(choose_measure(measure, estimator).range or (0.0, 1.0))  # refused before the work
@@ -167,6 +175,8 @@ def compare(
             cost = plan_of(models, data, layers=layers, arch=arch, everything=everything, options=options, **sides_of_y)
             typer.echo(cost)
         return
+    if until is not None and (everything or all(map(is_fingerprint, models))):
+        raise DataError("--until needs a model to run on more images in batches, found none; omit it")
     if out is None:
         raise DataError("expected a folder to write to, found none; give --out, or --plan to write nothing")
     several = len(models) > 2
@@ -181,6 +191,15 @@ def compare(
                 total = compare_all_images(models[0], models[1], images, *selection, options, **method, folder=out)
             elif several:
                 sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
+            elif until is not None:
+                sides, widest = extract_until(
+                    until,
+                    lambda count: extract_pair(models[0], models[1], images, *selection, replace(options, num=count)),
+                    most=num,
+                    **method,
+                )
+                options = replace(options, num=sides[0].settings.num)
+                typer.echo(f"note     {len(sides[0].images)} images give intervals of at most ± {widest:.4f}.")
             else:
                 sides = extract_pair(models[0], models[1], images, *selection, options)
         if not is_main():
@@ -198,6 +217,8 @@ def compare(
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
             paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
+            if keep and data_y is None and not several and measure == "cka":
+                paths += _save_influential(out, data, sides, estimator, settings, skip_bad)
     typer.echo("\n".join(map(str, paths)))
 
 
@@ -219,7 +240,7 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
     if len(models) < 2:
         raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
     instead = {"layers_y": "use --layers, for all of them", "arch_y": "use --arch, for all of them"}
-    instead |= dict.fromkeys(("data_y", "pair", "batch"), "compare two at a time")
+    instead |= dict.fromkeys(("data_y", "pair", "batch", "until"), "compare two at a time")
     for name, value in options.items():
         if len(models) > 2 and value is not None:
             raise DataError(
@@ -305,6 +326,21 @@ def _save_strips(
     return [save_strip(strip, out / name) for strip, name in zip(strips, (STRIP, STRIP_Y), strict=True)]
 
 
+def _save_influential(
+    out: Path, data: str | None, sides: Sequence["Fingerprint"], estimator: str, settings: "Settings", skip_bad: bool
+) -> list[Path]:
+    """Save the images that carry some cell, for the page, if they are among the first `READ`, and return the path."""
+    from cka_probe.comparison.explanation import influential_images
+    from cka_probe.images.thumbnails import save_strip, thumbnails
+
+    numbers = influential_images(sides[0], sides[1], estimator)
+    if not numbers or numbers[-1] >= READ:
+        return []
+    count = numbers[-1] + 1
+    images = thumbnails(data, num=settings.num, seed=settings.seed, skip_bad=skip_bad, count=count)
+    return [save_strip([images[number] for number in numbers], out / INFLUENTIAL, most=len(numbers))]
+
+
 def _remove_files(out: Path, models: Sequence[Path]) -> None:
     """Remove what another comparison wrote, some of which this one may not write, such as fingerprints and pairs.
 
@@ -312,11 +348,12 @@ def _remove_files(out: Path, models: Sequence[Path]) -> None:
     """
     from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS
     from cka_probe.plotting import FIGURES
+    from cka_probe.plotting.atlas import ATLAS_FIGURES
 
-    tables = (RESULT, ATLAS, "result.csv", "result.tex", "pairs.csv", "curves.csv")
-    figures = (f"{name}.*" for name in (*FIGURES, "models", "curves"))
+    tables = (RESULT, ATLAS, "result.csv", "result.tex", "pairs.csv", "curves.csv", "settling.csv")
+    figures = (f"{name}.*" for name in (*FIGURES, *ATLAS_FIGURES))
     pairs = (f"{PAIRS}/[0-9]*-[0-9]*/{name}" for name in ("result.json", "result.csv", "index.html"))
-    strips = () if any(out.resolve() in model.parents for model in models) else (STRIP, STRIP_Y)
+    strips = () if any(out.resolve() in model.parents for model in models) else (STRIP, STRIP_Y, INFLUENTIAL)
     patterns = (*tables, *strips, "[xy].fingerprint", *figures, *pairs, f"{FINGERPRINTS}/[0-9]*.fingerprint")
     folders = set()
     for pattern in patterns:

@@ -46,6 +46,7 @@ ENVIRONMENT = os.environ | {"NO_MKDOCS_2_WARNING": "1", "GITHUB_REPOSITORY": "so
 MISSING = "return [...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
 CHECKPOINTS = (
     "pretrained", "finetuned", "model", "checkpoint", "scratch", "masked", "rgb", "depth", "run/1", "run/2",
+    "run/3",
 )  # fmt: skip
 
 
@@ -178,7 +179,8 @@ def run_command():
 
 def small(words):
     """Return the words of a command, of few images and permutations."""
-    return [*words, "--num", "8", "--permutations", "20"] if words[0] == "compare" and "--data" in words else words
+    compares = words[0] in ("compare", "atlas") and "--data" in words
+    return [*words, "--num", "8", "--permutations", "20"] if compares else words
 
 
 @pytest.mark.slow

@@ -17,28 +17,29 @@ of best matches.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cka_probe import registry
 from cka_probe.comparison.compare import MeasureSpec, compare_all
+from cka_probe.comparison.correspondence import BEST_MATCH, DIAGONAL, RULES, PairsOfModels, layers_by_depth
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
 from cka_probe.comparison.sides import UNSET, Model, Options, Unset, fingerprint_each
+from cka_probe.comparison.trajectory import Run, curves_of, runs_of, settling_of
 from cka_probe.documents import Document, checked_document, expect, plain, read_document
 from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import Progress, ProgressSpec
-from cka_probe.similarity import ESTIMATORS, Measure, Terms, centre_batches, choose_measure, mean_interval
-from cka_probe.similarity.features import tokens_per_image
+from cka_probe.similarity import ESTIMATORS, Measure, choose_measure
+from cka_probe.similarity.embedding import Embedding, embed
 
-FORMAT = "ckaprobe-atlas/1"
+FORMAT = "ckaprobe-atlas/2"
 FILE, PAIRS, FINGERPRINTS = "atlas.json", "pairs", "fingerprints"
 """Names in the folder of an atlas."""
 MADE_BY = (
@@ -46,13 +47,10 @@ MADE_BY = (
     "an atlas.json of `ckaprobe compare` of three or more models",
     "compare them again",
 )
-DIAGONAL, BEST_MATCH = "diagonal", "best match"
-RULES = {
-    DIAGONAL: "mean over the layers of their similarity with the layer of the same name",
-    BEST_MATCH: "mean over the layers of both models of their similarity with the most similar layer of the other",
-}
-"""What the number of a pair is."""
 KEYS = {"names", "models", "rule", "layers", "values", "low", "high", "num_examples", "images", "settings", "versions"}
+KEYS |= {"embeddings"}
+RESAMPLES = 200
+"""Resamples of the images for the ellipses of the models."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,6 +65,8 @@ class Atlas(Document):
         values: (models, models) float64, symmetric; NaN on the diagonal and where undefined.
         low: Lower end of the 95 % interval, same shape.
         high: Upper end.
+        embeddings: The models as points in a plane, by `values` and then at every depth; none by a measure whose
+            largest value is not 1. Their ellipses are known for CKA.
         results: The comparison of model i with model j, for every i < j.
     """
 
@@ -78,6 +78,7 @@ class Atlas(Document):
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    embeddings: tuple[Embedding, ...]
     results: Mapping[tuple[int, int], SimilarityMatrix]
 
     def __repr__(self) -> str:
@@ -144,24 +145,53 @@ class Atlas(Document):
             ]
         )
 
+    @property
+    def aligned(self) -> bool:
+        """Whether all models have layers of the same names."""
+        return self.rule == DIAGONAL
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Training runs of which at least three checkpoints are among the models."""
+        return runs_of(self.names)
+
+    @property
+    def run(self) -> Run | None:
+        """The training run that all models are checkpoints of, in this order; None if they are not."""
+        return next((run for run in self.runs if run.models == tuple(range(len(self.names)))), None)
+
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row per model and layer: its similarity to the same layer in the first and in the previous model.
+        """Each layer over the models, such as checkpoints; see `curves_of`."""
+        return curves_of(self)
 
-        Columns: index, model, layer_index, layer, and value, low and high of `first_…` and `previous_…`. Only rows of
-        the second and later models; empty where the models do not have the same layers.
+    @cached_property
+    def settling(self) -> pd.DataFrame:
+        """When each layer of each run settled; see `settling_of`."""
+        return settling_of(self)
+
+    @cached_property
+    def depths(self) -> np.ndarray:
+        """The layer of each model at every depth, (depths, models) int64; see `layers_by_depth`."""
+        return layers_by_depth([len(self.axes(model)) for model in range(len(self.names))])
+
+    def depth_name(self, depth: int) -> str:
+        """Return the name of a depth: of its layer where all models have the same layers, otherwise from 0 to 1."""
+        if self.aligned:
+            return self.first.rows[depth].name
+        return f"depth {depth / max(1, len(self.depths) - 1):.2f}"
+
+    def at_depth(self, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return values, low and high of every two models at a depth, (models, models) float64 each.
+
+        All are NaN on the diagonal, and for models whose layer at that depth is undefined.
         """
-        rows = []
-        for number in range(1, len(self.names)) if self.rule == DIAGONAL else ():
-            pairs = {"first": self.results[0, number], "previous": self.results[number - 1, number]}
-            for layer, axis in enumerate(self.first.rows):
-                row: dict[str, Any] = {"index": number, "model": self.names[number], "layer_index": layer}
-                row["layer"] = axis.name
-                for name, result in pairs.items():
-                    cells = {"value": result.values, "low": result.low, "high": result.high}
-                    row |= {f"{name}_{part}": cell[layer, layer] for part, cell in cells.items()}
-                rows.append(row)
-        return pd.DataFrame(rows)
+        matrices = np.full((3, len(self.names), len(self.names)), np.nan)
+        for (i, j), result in self.results.items():
+            cell = self.depths[depth, i], self.depths[depth, j]
+            numbers = result.values[cell], result.low[cell], result.high[cell]
+            matrices[:, i, j] = matrices[:, j, i] = numbers
+        return matrices[0], matrices[1], matrices[2]
 
     def summary(self) -> str:
         """Return the models and the matrix, as text for a terminal."""
@@ -184,21 +214,24 @@ class Atlas(Document):
         first = self.first
         shared = {name: getattr(first, name) for name in ("num_examples", "images", "settings", "versions")}
         own = {name: getattr(self, name) for name in ("names", "models", "rule", "layers", "values", "low", "high")}
+        own["embeddings"] = self.embeddings
         document: dict[str, Any] = plain({"format": FORMAT} | own | shared)
         return document
 
     def save_folder(self, folder: str | Path) -> list[Path]:
         """Write everything and return the paths.
 
-        `atlas.json` and `pairs.csv` have the matrix of models, `curves.csv` the layers over checkpoints, and
-        `pairs/I-J/` the comparison of the models I and J: what `ckaprobe compare` of the two writes.
+        `atlas.json` and `pairs.csv` have the matrix of models, `curves.csv` the layers over checkpoints, `settling.csv`
+        when the layers of a run settled, and `pairs/I-J/` the comparison of the models I and J: what `ckaprobe compare`
+        of the two writes.
         """
         folder = Path(folder)
         paths = [self.save(folder / FILE), self.save(folder / "pairs.csv")]
-        if len(self.curves):
-            paths.append(folder / "curves.csv")
-            with atomic_write(paths[-1]) as temporary:
-                self.curves.to_csv(temporary, index=False, lineterminator="\n")
+        for name, table in (("curves", self.curves), ("settling", self.settling)):
+            if len(table):
+                paths.append(folder / f"{name}.csv")
+                with atomic_write(paths[-1]) as temporary:
+                    table.to_csv(temporary, index=False, lineterminator="\n")
         for pair, result in self.results.items():
             paths += [result.save(pair_folder(folder, pair) / f"result.{suffix}") for suffix in ("json", "csv")]
         return paths
@@ -223,13 +256,21 @@ class Atlas(Document):
             layers, names = tuple(map(tuple, document["layers"])), tuple(document["names"])
             expect(len(names) == len(models) and all(isinstance(name, str) for name in names), "a name for each model")
             expect(all(isinstance(name, str) for side in layers for name in side), "names of layers")
+            embeddings = tuple(_read_embedding(embedding, len(models)) for embedding in document["embeddings"])
         results = {}
         for pair in combinations(range(len(models)), 2):
             path = pair_folder(folder, pair) / "result.json"
             results[pair] = SimilarityMatrix.load(path)
             if [results[pair].x.hash, results[pair].y.hash] != [models[index].hash for index in pair]:
                 raise DataError(f"{path} is of other models than {folder / FILE}; compare them again, in a new folder")
-        return cls(names, models, document["rule"], layers, **matrices, results=results)
+        return cls(names, models, document["rule"], layers, **matrices, embeddings=embeddings, results=results)
+
+
+def _read_embedding(document: Mapping[str, Any], models: int) -> Embedding:
+    """Return an embedding from JSON."""
+    points, covariances = (np.array(document[name], dtype=np.float64) for name in ("points", "covariances"))
+    expect(points.shape == (models, 2) and covariances.shape == (models, 2, 2), "a point for each model")
+    return Embedding(points, covariances, float(np.array(document["explained"], dtype=np.float64)))
 
 
 def pair_folder(folder: Path, pair: tuple[int, int]) -> Path:
@@ -381,70 +422,25 @@ def _summarised(
     measure: Measure,
     estimator: str,
 ) -> Atlas:
-    """Return the atlas of all pairs, with a number and an interval for each."""
-    axes = [results[0, 1].rows, *(results[0, j].columns for j in range(1, len(prints)))]
-    defined = [np.array([not axis.undefined for axis in layers]) for layers in axes]
-    same = len({tuple(axis.name for axis in layers) for layers in axes}) == 1
-    if same:
-        defined = [np.logical_and.reduce(defined)] * len(prints)
-    values, low, high = np.full((3, len(prints), len(prints)), np.nan)
-    hsic = registry.get(ESTIMATORS, estimator, "estimator")
-    grams: list[Any] = [print_.defined_grams for print_ in prints]
-    if measure.sums:
-        grams = [centre_batches(stacks, hsic) for stacks in grams]
-    for (i, j), result in results.items():
-        shares = diagonal_shares(defined[i]) if same else match_shares(result.values, defined[i], defined[j])
-        if not shares.any():
-            continue
-        per_image = tokens_per_image(prints[i].settings.features)
-        weights = torch.from_numpy(shares)
-        terms = Terms(**{name: torch.from_numpy(term) for name, term in result.terms.items()})
-        half = mean_interval(grams[i], grams[j], weights, measure, hsic, per_image, terms if measure.sums else None)
-        mean = float((shares * result.values)[shares > 0].sum())
-        ends = (-1.0, 1.0) if measure.sums else measure.range or (-np.inf, np.inf)
-        values[i, j] = values[j, i] = mean
-        low[i, j] = low[j, i] = np.clip(mean - half, *ends)
-        high[i, j] = high[j, i] = np.clip(mean + half, *ends)
-    return Atlas(
+    """Return the atlas of all pairs, with a number and an interval for each, and its embeddings."""
+    pairs = PairsOfModels(prints, results, measure, registry.get(ESTIMATORS, estimator, "estimator"))
+    atlas = Atlas(
         names=tuple(names),
         models=tuple(side.side for side in prints),
-        rule=DIAGONAL if same else BEST_MATCH,
+        rule=DIAGONAL if pairs.same_layers else BEST_MATCH,
         layers=tuple(
             tuple(axis.name for axis, is_defined in zip(layers, mask, strict=True) if is_defined)
-            for layers, mask in zip(axes, defined, strict=True)
+            for layers, mask in zip(pairs.axes, pairs.defined, strict=True)
         ),
-        values=values,
-        low=low,
-        high=high,
+        **dict(zip(("values", "low", "high"), pairs.means(), strict=True)),
+        embeddings=(),
         results=results,
     )
-
-
-def diagonal_shares(defined: np.ndarray) -> np.ndarray:
-    """Return the weight of each cell in the mean of the diagonal, (layers, layers) float64.
-
-    >>> diagonal_shares(np.array([True, False, True])).diagonal()
-    array([0.5, 0. , 0.5])
-    """
-    return np.diag(defined / max(1, defined.sum()))
-
-
-def match_shares(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the weight of each cell in the mean of best matches, (rows, columns) float64.
-
-    Args:
-        values: (rows, columns) float64.
-        rows: (rows,) bool, which are defined.
-        columns: (columns,) bool.
-
-    >>> match_shares(np.array([[0.9, 0.2, 0.8]]), np.array([True]), np.array([True, True, True])).round(3)
-    array([[0.667, 0.167, 0.167]])
-    """
-    shares = np.zeros(values.shape)
-    x, y = np.flatnonzero(rows), np.flatnonzero(columns)
-    if not x.size or not y.size:
-        return shares
-    cells = values[np.ix_(x, y)]
-    np.add.at(shares, (x, y[cells.argmax(axis=1)]), 0.5 / len(x))
-    np.add.at(shares, (x[cells.argmax(axis=0)], y), 0.5 / len(y))
-    return shares
+    if not measure.sums and (measure.range is None or measure.range[1] != 1):
+        return atlas
+    matrices = [atlas.values, *(atlas.at_depth(depth)[0] for depth in range(len(atlas.depths)))]
+    deviations = pairs.deviations(atlas.depths, RESAMPLES) if measure.sums else repeat(None)
+    embeddings: list[Embedding] = []
+    for matrix, part in zip(matrices, deviations, strict=False):
+        embeddings.append(embed(matrix, part, onto=embeddings[0].points if embeddings else None))
+    return replace(atlas, embeddings=tuple(embeddings))

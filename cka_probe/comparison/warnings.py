@@ -17,7 +17,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from cka_probe.comparison.atlas import BEST_MATCH, Atlas
+from cka_probe.comparison.atlas import Atlas
+from cka_probe.comparison.correspondence import BEST_MATCH
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.images.pairing import ORDER
 from cka_probe.similarity.features import tokens_per_image

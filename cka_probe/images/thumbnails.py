@@ -98,12 +98,13 @@ def _thumbnail(image: Tensor) -> np.ndarray:
     return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-def save_strip(images: list[np.ndarray], path: str | Path) -> Path:
+def save_strip(images: list[np.ndarray], path: str | Path, most: int = MOST) -> Path:
     """Write thumbnails side by side as one JPEG, with the same bytes for the same images.
 
     Args:
-        images: (96, 96, 3) uint8 RGB each; the first 24 are written.
+        images: (96, 96, 3) uint8 RGB each.
         path: The file to write.
+        most: How many of them are written.
 
     Raises:
         DataError: There is no thumbnail.
@@ -111,7 +112,7 @@ def save_strip(images: list[np.ndarray], path: str | Path) -> Path:
     """
     if not images:
         raise DataError("expected at least one thumbnail to write, found none")
-    strip = Image.fromarray(np.concatenate(images[:MOST], axis=1))
+    strip = Image.fromarray(np.concatenate(images[:most], axis=1))
     with atomic_write(path) as temporary:
         strip.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
     return Path(path)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cka_probe.comparison.atlas import DIAGONAL, FILE, FORMAT, PAIRS, RULES, Atlas
+from cka_probe.comparison.atlas import FILE, FORMAT, PAIRS, Atlas
+from cka_probe.comparison.correspondence import DIAGONAL, RULES
 from cka_probe.comparison.results import SimilarityMatrix, notes_of
+from cka_probe.comparison.trajectory import SETTLED
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.plotting import figures_of
 from cka_probe.plotting.atlas import ATLAS_FIGURES
@@ -32,7 +34,13 @@ from cka_probe.report.comparison import STRIP, describe_side, hashes_of_images, 
 from cka_probe.report.matrix import MAX_EXACT, exact_length
 
 CAPTIONS = {
-    "curves": "Similarity of each layer to the same layer of the first and of the previous model, with 95 % intervals.",
+    "tree": "The models in the order of their clustering: average linkage of the distances `sqrt(2 (1 - s))`.",
+    "map": "The models as points at their distances, by classical multidimensional scaling; ellipses are 95 % over "
+    "resamples of the images, lines are training runs.",
+}
+OVER_CHECKPOINTS = {
+    "curves": "Similarity of each layer to the same layer of the first, the previous and the last model, with 95 % "
+    "intervals.",
 }
 """Captions of the figures in the folder, by the stem of their files."""
 MAX_CELLS = 20_000
@@ -67,6 +75,9 @@ def read(folder: Path) -> Page:
             Heading("Models"),
             Text(_summary(atlas)),
             ModelsBlock(atlas, {pair: block.name for pair, block in pairs.items()}),
+            *_extremes(atlas),
+            *figures_in(folder, "Groups of models", CAPTIONS, figures_of(atlas, ATLAS_FIGURES)),
+            *_settling(atlas),
             *_curves(folder, atlas),
             Heading("Layer by layer"),
             Text(_pairs_text(atlas, len(pairs))),
@@ -147,12 +158,40 @@ def _curves(folder: Path, atlas: Atlas) -> tuple[Block, ...]:
     """Return the figure and the table of layers over models, nothing where the layers differ."""
     if not len(atlas.curves):
         return ()
-    figures = figures_in(folder, "Over checkpoints", CAPTIONS, figures_of(atlas, ATLAS_FIGURES))
+    figures = figures_in(folder, "Over checkpoints", OVER_CHECKPOINTS, figures_of(atlas, ATLAS_FIGURES))
     table = atlas.curves.drop(columns=["layer_index"]).rename(
         columns=lambda name: name.replace("_value", "").replace("_", ", ")
     )
-    caption = "Each layer against the same layer of the first and of the previous model."
+    caption = "Each layer against the same layer of the first, the previous and the last model."
     return (*(figures or (Heading("Over checkpoints"),)), TableBlock(table, caption, "curves"))
+
+
+def _extremes(atlas: Atlas) -> tuple[Block, ...]:
+    """Return the most and the least similar two models at every depth."""
+    rows = []
+    for depth in range(len(atlas.depths)):
+        values, low, high = atlas.at_depth(depth)
+        table = [(values[pair], pair) for pair in atlas.results if np.isfinite(values[pair])]
+        row = {"layer": atlas.depth_name(depth)}
+        for name, end in (("most alike", max(table, default=None)), ("least alike", min(table, default=None))):
+            if end is not None:
+                value, (i, j) = end
+                row |= {name: f"{atlas.names[i]} and {atlas.names[j]}"}
+                row |= {f"{name}, value": f"{value:.3f} [{low[i, j]:.3f}, {high[i, j]:.3f}]"}
+        rows.append(row)
+    return (TableBlock(pd.DataFrame(rows), "The most and the least similar two models, layer by layer.", "extremes"),)
+
+
+def _settling(atlas: Atlas) -> tuple[Block, ...]:
+    """Return when each layer of each training run settled."""
+    if not len(atlas.settling):
+        return ()
+    caption = (
+        f"The first step from which on each layer stays at least {SETTLED} similar to its state at the last "
+        "checkpoint, and its similarity there. A dash: not before the last checkpoint."
+    )
+    table = atlas.settling.drop(columns="layer_index")
+    return Heading("When layers settled"), TableBlock(table, caption, "settling")
 
 
 def _layers(atlas: Atlas) -> tuple[Block, ...]:

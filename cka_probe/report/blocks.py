@@ -6,8 +6,8 @@ bytes, so nothing here knows the time, the machine or the folder of the page.
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,8 @@ class MatrixBlock:
         results: By their name in the switch ("CKA, unbiased"), all with the same layers; the first is shown first.
         name: File name of the downloads, without suffix.
         summary: If given, the matrix is folded below this line, which a `ModelsBlock` links to by `name`.
+        reasons: What carries each cell of the first result, from `reasons_of`; empty if that is not known.
+        thumbnails: Images that carry some cell, by number, (H, W, 3) uint8.
 
     Raises:
         DataError: There is no result, or two of them have different layers.
@@ -114,6 +116,8 @@ class MatrixBlock:
     results: Mapping[str, SimilarityMatrix]
     name: str = "result"
     summary: str = ""
+    reasons: Sequence[Sequence[Mapping[str, Any] | None]] = ()
+    thumbnails: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.results:

@@ -5,6 +5,7 @@ other images or without one of the layers are not used, and the page says so. Wh
 amount of work and never on a clock, so that the same folder gives the same page.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.comparison.compare import compare_fingerprints
+from cka_probe.comparison.explanation import influential_images
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix, notes_of
 from cka_probe.comparison.warnings import warnings_for
@@ -34,10 +36,11 @@ from cka_probe.report.blocks import (
     model_name,
     provenance_of,
 )
+from cka_probe.report.explanations import reasons_of
 from cka_probe.similarity import ESTIMATORS
 from cka_probe.similarity.measures import MEASURES
 
-STRIP, STRIP_Y = "images.jpg", "images_y.jpg"
+STRIP, STRIP_Y, INFLUENTIAL = "images.jpg", "images_y.jpg", "influential.jpg"
 TIMES = " \N{MULTIPLICATION SIGN} "
 CAPTIONS = {
     "heatmap": "Similarity of every layer of x (rows) with every layer of y (columns).",
@@ -61,7 +64,9 @@ def read(folder: Path) -> Page:
         DataError: A file of it has another format.
     """
     result = SimilarityMatrix.load(folder / "result.json")
-    results, notes = measures_of(folder, result)
+    prints, problem = prints_of(folder, result)
+    results, notes = measures_of(prints, result) if prints else ({result_title(result): result}, [problem])
+    reasons = reasons_of(prints, result) if prints else []
     names, images = [side.name or model_name(side.reference) for side in (result.x, result.y)], result.images
     hashes = (
         ("x, hash of the weights", result.x.hash),
@@ -74,7 +79,7 @@ def read(folder: Path) -> Page:
         blocks=(
             Heading("Similarity"),
             Text(summary(result)),
-            MatrixBlock(results),
+            MatrixBlock(results, reasons=reasons, thumbnails=_influential(folder, prints, result) if reasons else {}),
             Text("\n\n".join(notes)),
             *_diagonal(result),
             Heading("What was compared"),
@@ -92,11 +97,33 @@ def read(folder: Path) -> Page:
     )
 
 
-def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, SimilarityMatrix], list[str]]:
-    """Return a result and, from its fingerprints, the same comparison by other measures.
+def prints_of(folder: Path, result: SimilarityMatrix) -> tuple[list[Fingerprint], str]:
+    """Return the fingerprints of x and y that a result was computed from, or none and why.
 
     Args:
         folder: May hold `x.fingerprint` and `y.fingerprint`.
+        result: The comparison.
+    """
+    hash_x, hash_y = result.images_hashes
+    sides = {"x": (result.x, result.rows, hash_x), "y": (result.y, result.columns, hash_y)}
+    if missing := [f"`{name}.fingerprint`" for name in sides if not (folder / f"{name}.fingerprint").is_file()]:
+        return [], f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."
+    fingerprints = []
+    for name, (side, axes, images_hash) in sides.items():
+        fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")
+        if problem := _mismatch(result, side, axes, images_hash, fingerprint):
+            return [], f"`{name}.fingerprint` {problem}: only the stored result is shown."
+        fingerprints.append(fingerprint.subset(LayerMap(tuple(Layer(axis.name, axis.module) for axis in axes))))
+    return fingerprints, ""
+
+
+def measures_of(
+    fingerprints: Sequence[Fingerprint], result: SimilarityMatrix
+) -> tuple[dict[str, SimilarityMatrix], list[str]]:
+    """Return a result and, from its fingerprints, the same comparison by other measures.
+
+    Args:
+        fingerprints: From `prints_of`.
         result: The comparison.
 
     Returns:
@@ -104,16 +131,6 @@ def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, Simil
         computed for the page.
     """
     results = {result_title(result): result}
-    hash_x, hash_y = result.images_hashes
-    sides = {"x": (result.x, result.rows, hash_x), "y": (result.y, result.columns, hash_y)}
-    if missing := [f"`{name}.fingerprint`" for name in sides if not (folder / f"{name}.fingerprint").is_file()]:
-        return results, [f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."]
-    fingerprints = []
-    for name, (side, axes, images_hash) in sides.items():
-        fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")
-        if problem := _mismatch(result, side, axes, images_hash, fingerprint):
-            return results, [f"`{name}.fingerprint` {problem}: only the stored result is shown."]
-        fingerprints.append(fingerprint.subset(LayerMap(tuple(Layer(axis.name, axis.module) for axis in axes))))
     skipped, computed = [], []
     work = result.values.size * sum(float(stack.shape[-1]) ** 3 for stack in fingerprints[0].grams)
     for name, measure in MEASURES.items():
@@ -241,6 +258,15 @@ def _thumbnails(folder: Path, result: SimilarityMatrix) -> tuple[Block, ...]:
         Text(f"y saw images from {result.images['source_y']}:"),
         thumbnails_of(folder / STRIP_Y),
     )
+
+
+def _influential(folder: Path, prints: Sequence[Fingerprint], result: SimilarityMatrix) -> dict[int, np.ndarray]:
+    """Return the images that carry some cell, by number, if they were saved."""
+    block = thumbnails_of(folder / INFLUENTIAL)
+    if not isinstance(block, Thumbnails):
+        return {}
+    numbers = influential_images(prints[0], prints[1], str(result.settings["estimator"]))
+    return dict(zip(numbers, block.images, strict=True)) if len(numbers) == len(block.images) else {}
 
 
 def describe_side(side: Side) -> str:

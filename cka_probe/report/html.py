@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from cka_probe.errors import OutputError
 from cka_probe.files import atomic_write
 from cka_probe.report import images, matrix, tables
-from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page
+from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, ModelsBlock, Page
 
 MAX_BYTES = 3_000_000
 GENERATOR = '<meta name="generator" content="ckaprobe">'
@@ -109,10 +109,10 @@ def _title(block: Block) -> str:
 
 
 def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str:
-    style, page_script, matrix_script = (
-        _LOADER.get_source(_TEMPLATES, name)[0] for name in ("page.css", "page.js", "matrix.js")
+    style, *scripts = (
+        _LOADER.get_source(_TEMPLATES, name)[0] for name in ("page.css", "page.js", "matrix.js", "models.js", "why.js")
     )
-    script = f'"use strict";\n(() => {{\n{page_script}{matrix_script}start();\n}})();\n'
+    script = f'"use strict";\n(() => {{\n{"".join(scripts)}start();\n}})();\n'
     return _TEMPLATES.get_template("page.html").render(
         page=page,
         headings=[(name, block.text) for name, block in blocks.items() if isinstance(block, Heading)],
@@ -120,7 +120,7 @@ def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str
         style=style,
         script=script,
         policy=POLICY.format(_digest(script), _digest(style)),
-        scales=matrix.SCALES if any(isinstance(block, MatrixBlock) for block in page.blocks) else None,
+        scales=matrix.SCALES if any(isinstance(block, MatrixBlock | ModelsBlock) for block in page.blocks) else None,
     )
 
 

@@ -20,7 +20,8 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import labels, matrix, style
 from cka_probe.report import latex
 from cka_probe.report.blocks import MatrixBlock, ModelsBlock, without_folders
-from cka_probe.report.images import data_uri, encode
+from cka_probe.report.images import data_uri, encode, thumbnail
+from cka_probe.report.models import data_of
 from cka_probe.report.tables import DASH, number_text
 
 MAX_EXACT = 600_000  # characters of JSON, all matrices of a page together
@@ -64,6 +65,8 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
         **{name: axes[name] for name in ("cell", "left", "top")},
         "numbers": max(first.values.shape) <= MAX_NUMBERED,
         "models": models,
+        "reasons": block.reasons,
+        "thumbnails": {number: thumbnail(image).address for number, image in block.thumbnails.items()},
         "results": [
             {
                 "label": name,
@@ -124,6 +127,8 @@ def models_view_of(block: ModelsBlock) -> dict[str, Any]:
         "title": "Similarity of every two models",
         "models": ("", ""),
         "cells": cells,
+        "numbered": count <= MAX_NUMBERED,
+        "data": data_of(atlas),
         "undefined": not all(cell["color"] for cell in cells),
         "scales": {"values": SCALES["values"]},
     }

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from cka_probe import SimilarityMatrix, compare, compare_many, fingerprint
-from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas, atlas_of, match_shares
+from cka_probe.comparison.atlas import Atlas, atlas_of
 from cka_probe.comparison.compare import compare_all, compare_fingerprints
+from cka_probe.comparison.correspondence import BEST_MATCH, DIAGONAL, PairsOfModels, match_shares
 from cka_probe.comparison.results import MATRICES
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.plotting.labels import model_names
 from cka_probe.report import page_of
+from cka_probe.similarity import ESTIMATORS, choose_measure
 
 
 def network(seed, depth=3):
@@ -132,6 +134,54 @@ def test_curves_have_each_layer_against_the_first_and_the_previous_model(atlas):
     assert row["first_value"] == atlas.results[0, 3].values[2, 2]
     assert row["previous_value"] == atlas.results[2, 3].values[2, 2]
     assert row["previous_low"] == atlas.results[2, 3].low[2, 2]
+    assert curves["step"].tolist() == [1] * 3 + [2] * 3 + [3] * 3
+    assert curves["last_value"].iloc[0] == atlas.results[1, 3].values[0, 0]
+    assert curves["last_value"].tail(3).isna().all()
+
+
+def test_a_layer_settles_where_it_stays_similar_to_its_last_state(atlas):
+    row = np.array([[0.95, 0.2, 0.92], [0.5, 0.91, 0.95], [0.1, 0.95, np.nan]])  # layer by checkpoint, to the last one
+    results = dict(atlas.results)
+    for model in range(3):
+        results[model, 3] = replace(results[model, 3], values=np.diag(row[:, model]))
+    settling = replace(atlas, results=results).settling
+    assert settling["step"].tolist() == [2, 1, pd.NA]
+    assert settling["value"].tolist()[:2] == [0.92, 0.91]
+    assert not len(replace(atlas, names=("a", "b", "c", "d")).settling)
+
+
+def test_models_are_points_at_their_distances_with_ellipses(atlas):
+    assert len(atlas.embeddings) == 1 + 3
+    whole = atlas.embeddings[0]
+    apart = np.linalg.norm(whole.points[:, None] - whole.points, axis=-1)
+    distances = np.sqrt(2 * (1 - np.nan_to_num(atlas.values, nan=1)))
+    assert (apart <= distances + 1e-9).all()  # a projection onto two axes
+    assert (np.linalg.eigvalsh(whole.covariances) > 0).all()
+    np.testing.assert_allclose(atlas.at_depth(2)[0][0, 1:], [atlas.results[0, j].values[2, 2] for j in (1, 2, 3)])
+
+
+def test_models_of_other_depths_are_aligned_from_their_first_to_their_last_layer():
+    models = {"short": network(0, 1), "long": network(1, 3), "other": network(2, 3)}
+    atlas = compare_many(models, features(), layers="*", **OPTIONS)
+    assert atlas.depths.T.tolist() == [[0, 0, 0, 1, 1, 1], list(range(6)), list(range(6))]
+    assert atlas.depth_name(5) == "depth 1.00"
+    values, low, high = atlas.at_depth(5)
+    assert values[0, 2] == values[2, 0] == atlas.results[0, 2].values[1, 5]
+    assert low[0, 2] < values[0, 2] < high[0, 2]
+    assert len(atlas.embeddings) == 7
+
+
+def test_the_deviations_of_resamples_are_as_wide_as_the_intervals():
+    prints = [fingerprint(network(seed), features(200), layers="1,3", batch=50) for seed in range(3)]
+    results = dict(compare_all(prints, permutations=0))
+    pairs = PairsOfModels(prints, results, choose_measure("cka", "unbiased"), ESTIMATORS["unbiased"])
+    _, low, high = pairs.means()
+    mean, *depths = pairs.deviations(np.array([[0] * 3, [1] * 3]), 2000)
+    for deviations, half in (
+        (mean, (high - low)[0, 1] / 2),
+        (depths[1], (results[0, 1].high - results[0, 1].low)[1, 1] / 2),
+    ):
+        assert half / 1.96 * 0.93 < deviations[:, 0, 1].std() < half / 1.96 * 1.5
 
 
 def test_a_folder_is_read_as_it_was_written(atlas, tmp_path):

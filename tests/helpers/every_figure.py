@@ -13,13 +13,17 @@ from helpers.figures_of_lines import STRAINED as STRAINED_LINES
 from helpers.matrices import LONG, LONG_FILE, MANY, NINE, TEN, made
 from helpers.semantic_study import NAMES
 
-from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas
+from cka_probe.comparison.advice import Advice
+from cka_probe.comparison.atlas import Atlas
+from cka_probe.comparison.correspondence import BEST_MATCH, DIAGONAL
 from cka_probe.comparison.results import PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import Figure, Heatmap, Profile, Uncertainty
+from cka_probe.plotting.advice import HalfWidths
 from cka_probe.plotting.arm_maps import ArmMaps
-from cka_probe.plotting.atlas import CheckpointCurves, ModelMap
+from cka_probe.plotting.atlas import CheckpointCurves, ModelMap, ModelPoints, ModelTree
 from cka_probe.plotting.heatmap import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
+from cka_probe.similarity.embedding import embed
 
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
 RESULTS = {
@@ -72,7 +76,10 @@ def atlas(count: int, layers: list[str] = NINE, *, undefined: tuple[int, ...] = 
         values[i, j] = values[j, i] = 0.9 - 0.05 * (j - i)
     names = tuple(name.format(1000 * index) for index in range(count))
     side = results[0, 1].x
-    return Atlas(names, (side,) * count, DIAGONAL, (tuple(layers),) * count, values, values, values, results)
+    deviations = 0.01 * np.random.default_rng(0).standard_normal((50, count, count))
+    embeddings = (embed(values, deviations + deviations.swapaxes(1, 2)),) * (1 + len(layers))
+    matrices = (values, values, values, embeddings)
+    return Atlas(names, (side,) * count, DIAGONAL, (tuple(layers),) * count, *matrices, results)
 
 
 def unlike(of: Atlas) -> Atlas:
@@ -82,6 +89,10 @@ def unlike(of: Atlas) -> Atlas:
     return replace(of, rule=BEST_MATCH, values=values)
 
 
+ADVICE = Advice(
+    ("a.pth", "b.pth"), 64, (64, 128, 256, 512), (0.11, 0.08, 0.055, 0.04), (0.2, 0.15, 0.1, 0.07), ("fc", "fc"),
+    (0.001, 0.004), (0.1, 0.3),
+)  # fmt: skip
 TITLES = ("MP", "MP+GP", "MP+GP+SP")
 GRID = [made(NINE, NINE), made(NINE, NINE, undefined=(2, 3, 8)), made(NINE, NINE, shift=0.6)]
 
@@ -93,6 +104,9 @@ FIGURES: Mapping[str, Figure] = {
     "layer_grid": LayerGrid(GRID, TITLES, "row", rms=True),
     "arm_maps": maps(4),
     "models": ModelMap(atlas(5)),
+    "tree": ModelTree(atlas(6)),
+    "map": ModelPoints(atlas(6)),
+    "half_widths": HalfWidths(ADVICE),
     "curves_of_layers": CheckpointCurves(atlas(6)),
     **OF_LINES,
     **OF_IMAGES,
@@ -115,6 +129,8 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
         "two": ModelMap(atlas(2)),
         "many, by best matches": ModelMap(unlike(atlas(20, name="runs/of a very long name/step_{:06d}"))),
     },
+    "tree": {"two": ModelTree(atlas(2)), "many": ModelTree(atlas(30, name="runs/of a very long name/step_{:06d}"))},
+    "map": {"three": ModelPoints(atlas(3)), "many": ModelPoints(atlas(30, name="runs/of a long name/step_{:06d}"))},
     "curves_of_layers": {
         "three": CheckpointCurves(atlas(3, undefined=(2, 8))),
         "many of many layers": CheckpointCurves(atlas(30, MANY, name="runs/of a very long name/step_{:06d}")),

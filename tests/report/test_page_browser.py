@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point, press, text_of
 from helpers.matrices import result_of
-from helpers.result_folders import atlas, comparison
+from helpers.result_folders import atlas, comparison, strip
 from PIL import Image
 
+from cka_probe.comparison.explanation import explain
+from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import Heatmap, save
 from cka_probe.plotting.style import STYLES
@@ -332,6 +334,59 @@ def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
     assert f"{result.values[100, 90]:.3f}" in text_of(chromium, ".readout")
     assert all_of(chromium, ".terms")
     assert chromium.execute_script("return document.documentElement.scrollWidth") == 1280
+
+
+def test_a_clicked_cell_shows_the_images_that_carry_it(chromium, tmp_path):
+    result = comparison(tmp_path)
+    strip(tmp_path, 24)
+    path = report(tmp_path)
+    why = explain(*(Fingerprint.load(tmp_path / f"{side}.fingerprint") for side in "xy"), "1", "2")
+    for width in (1280, 390):
+        look(chromium, width)
+        chromium.get(path.as_uri())
+        milliseconds = chromium.execute_script(
+            "const start = performance.now(); arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}));"
+            "document.querySelector('.why').getBoundingClientRect(); return performance.now() - start",
+            cell(chromium, 1, 2),
+        )
+        assert milliseconds < 100
+        words = text_of(chromium, ".why")
+        order = why.influences.argsort()
+        for image in (order[-1], order[0]):
+            assert f"image {image + 1}, {'+' if why.influences[image] > 0 else '−'}" in words
+        assert len(all_of(chromium, ".why .influential img")) == 10
+        count, value = why.curve[-1]
+        table = text_of(chromium, ".why table.curve tbody tr:last-child")
+        assert table.startswith(f"{count} {value:.3f}".replace("-", "−"))
+        assert f"{why.components[0][1]:.0%}".replace("%", " %") in text_of(chromium, ".why table.components")
+        assert f"{result.values[1, 2]:.3f}" in text_of(chromium, ".pin").replace("−", "-")
+        assert chromium.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_a_slider_moves_the_matrix_and_the_map_of_models(chromium, tmp_path):
+    several = atlas(tmp_path / "models", 4)
+    path = report(tmp_path / "models")
+    for width in (1280, 390):
+        look(chromium, width)
+        chromium.get(path.as_uri())
+        (slider,) = all_of(chromium, ".models-board input")
+        (cell, *_) = all_of(chromium, ".model-cell")
+        places = [group.get_attribute("transform") for group in all_of(chromium, ".model-map g")]
+        assert f"{several.values[0, 1]:.3f}" in cell.get_attribute("aria-label")
+        chromium.execute_script("arguments[0].focus()", slider)
+        press(chromium, "ARROW_RIGHT")
+        press(chromium, "ARROW_RIGHT")
+        assert slider.get_attribute("aria-valuetext") == text_of(chromium, ".slider output") == "1"
+        value = several.results[0, 1].values[1, 1]
+        assert f"{value:.3f}, 95 % interval" in cell.get_attribute("aria-label")
+        assert [group.get_attribute("transform") for group in all_of(chromium, ".model-map g")] != places
+        assert all(float(node.get_attribute("rx")) > 0 for node in all_of(chromium, ".model-map ellipse"))
+        best, worst = (end({r.values[1, 1]: pair for pair, r in several.results.items()}.items()) for end in (max, min))
+        for _, pair in (best, worst):
+            assert " and ".join(several.names[index] for index in pair) in text_of(chromium, ".extremes")
+        assert chromium.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
 
 
 def test_a_cell_of_the_matrix_of_models_opens_the_pair(chromium, tmp_path):

@@ -105,7 +105,8 @@ def test_several_models_have_a_matrix_and_every_pair(tmp_path):
     assert len(tables["pairs"]) == 6
     assert len(tables["curves"]) == 9
     assert list(tables["layers_0"])[-1] == "rms in step_3"
-    assert headings(page)[:3] == ["Models", "Over checkpoints", "Layer by layer"]
+    assert len(tables["extremes"]) == len(tables["settling"]) == 3
+    assert headings(page)[:4] == ["Models", "When layers settled", "Over checkpoints", "Layer by layer"]
     assert "No command of this result is recorded" in texts(page)
     html = report(tmp_path / "models").read_text()
     assert html.count('<a href="#models-1-3"') == 2

@@ -363,6 +363,8 @@ class Matrix {
     const cards = this.pins.map(({cell, letter}) => {
       const {card, unpin} = cardOf(this.result, this.data.models, cell, letter, one => this.address(one));
       unpin.addEventListener("click", () => { this.pin(cell); this.current.rect.focus(); });
+      const reason = this.data.reasons[cell.row]?.[cell.column];
+      if (reason && this.result === this.data.results[0]) card.append(whyOf(reason, cell, this.data.thumbnails));
       return card;
     });
     this.part(".pins").hidden = !cards.length;

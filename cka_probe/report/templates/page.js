@@ -170,6 +170,10 @@ function start() {
     if (folded) folded.addEventListener("toggle", () => begin(root), {once: true}); // a page may have many
     else begin(root);
   }
+  for (const root of document.querySelectorAll(".models-board")) {
+    const scales = JSON.parse(document.getElementById("scales").textContent);
+    new Models(root, JSON.parse(root.querySelector(".models-data").textContent), scales.values);
+  }
   addEventListener("hashchange", reveal);
   for (const link of document.querySelectorAll(".models a"))
     link.addEventListener("click", () => { if (link.getAttribute("href") === location.hash) reveal(); });
