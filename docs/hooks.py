@@ -19,19 +19,24 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = ("*.md", "reports/**/*.md", "benchmarks/*.md")
 """Pages outside `docs/`. Other files become part of the site where a page links to them."""
 ROOMS = {
-    "comparison": ["comparison.plan.plan", "comparison.ranks.alone", "comparison.shards.join_shards"],
+    "comparison": [
+        "comparison.advice.advise", "comparison.advice.Advice", "comparison.plan.plan",
+        "comparison.ranks.alone", "comparison.shards.join_shards",
+    ],
     "models": [],
     "similarity": [
         "similarity.measures.MEASURES", "similarity.measures.Measure", "similarity.gram.centred_grams",
         "similarity.cka.hsic_terms", "similarity.cka.cka", "similarity.intervals.jackknife_interval",
-        "similarity.intervals.permutation_null",
+        "similarity.intervals.permutation_null", "similarity.influence.losses", "similarity.influence.cka_without",
+        "similarity.embedding.embed", "similarity.embedding.Embedding", "similarity.embedding.cluster",
     ],
     "images": ["images.datasets.open_dataset", "images.datasets.Dataset"],
     "plotting": [
         "plotting.FIGURES", "plotting.figure.Figure", "plotting.figure.save", "plotting.figure.show",
         "plotting.heatmap.Heatmap", "plotting.heatmap.Uncertainty", "plotting.heatmap.Difference",
         "plotting.profile.Profile", "plotting.layer_grid.LayerGrid", "plotting.atlas.ModelMap",
-        "plotting.atlas.CheckpointCurves", "plotting.redraw.redraw",
+        "plotting.atlas.ModelTree", "plotting.atlas.ModelPoints", "plotting.atlas.CheckpointCurves",
+        "plotting.advice.HalfWidths", "plotting.redraw.redraw",
     ],
     "report": ["report.report"],
     "attribution": ["attribution.attribute.attribute"],
