@@ -1,4 +1,6 @@
 from .attribution.grad_cam import grad_cam as grad_cam
+from .comparison.arrays import cka as cka
+from .comparison.arrays import cka_matrix as cka_matrix
 from .comparison.atlas import Atlas as Atlas
 from .comparison.atlas import compare_many as compare_many
 from .comparison.compare import compare as compare
@@ -21,3 +23,7 @@ from .models.layers import Layer as Layer
 from .models.layers import LayerMap as LayerMap
 from .models.load import load as load
 from .models.recording import record as record
+from .monitoring.callbacks import lightning_callback as lightning_callback
+from .monitoring.callbacks import transformers_callback as transformers_callback
+from .monitoring.metric import CKAMetric as CKAMetric
+from .monitoring.monitor import DriftMonitor as DriftMonitor

@@ -20,6 +20,7 @@ EXTRAS = {
     "lmdb": "train",
     "segmentation_models_pytorch": "train",
     "skimage": "train",
+    "torchmetrics": "monitoring",
     "transformers": "transformers",
 }
 """Optional packages, and the extra of `cka-probe` that installs each."""

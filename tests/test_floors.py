@@ -19,6 +19,7 @@ FLOORS = {
     "models": 1,
     "images": 1,
     "comparison": 2,
+    "monitoring": 3,
     "plotting": 3,
     "attribution": 3.5,
     "lab": 4,

@@ -36,7 +36,8 @@ def packages(requirements):
 
 
 BASE = packages(PROJECT["dependencies"])
-OPTIONAL = packages(PROJECT["optional-dependencies"]["train"] + PROJECT["optional-dependencies"]["transformers"])
+EXTRA = PROJECT["optional-dependencies"]
+OPTIONAL = packages(EXTRA["train"] + EXTRA["transformers"] + EXTRA["monitoring"])
 
 
 def imported(*folders):
@@ -63,10 +64,10 @@ def test_every_optional_package_names_its_extra():
         assert package in packages(PROJECT["optional-dependencies"][extra])
 
 
-def test_the_instrument_imports_no_optional_package_but_transformers_for_its_folders():
+def test_the_instrument_imports_no_optional_package_but_that_of_its_folders_and_of_its_metric():
     instrument = [path.name for path in (ROOT / "cka_probe").iterdir() if path.is_dir()]
     rooms = [f"cka_probe/{name}" for name in instrument if name not in ("lab", "papers", "__pycache__")]
-    assert imported(*rooms) & OPTIONAL == {"transformers"}
+    assert imported(*rooms) & OPTIONAL == {"transformers", "torchmetrics"}
 
 
 WITHOUT = """

@@ -118,7 +118,9 @@ def extract(
             stream_hashes += digests
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
-    prints = [_fingerprint(run, digest, hashes[run.stream], streams) for run, digest in zip(runs, weights, strict=True)]
+    prints = [
+        as_fingerprint(run, digest, hashes[run.stream], streams) for run, digest in zip(runs, weights, strict=True)
+    ]
     if shard != WHOLE:
         prints = [replace(print_, shard=_shard(run, shard, streams)) for print_, run in zip(prints, runs, strict=True)]
     if len(streams) == 1:
@@ -190,7 +192,7 @@ def _run_batches(
     Raises:
         DataError: The processes do not read the same images.
     """
-    ranks = Ranks() if any(_is_distributed(run.backbone.model) for run in runs) else current_ranks()
+    ranks = Ranks() if any(is_distributed(run.backbone.model) for run in runs) else current_ranks()
     ranks.omit_unreadable(streams, shard)
     share = ranks.share.within(shard)
     done = 0
@@ -220,7 +222,7 @@ def _run_batches(
     ranks.check_images(streams)
 
 
-def _is_distributed(model: nn.Module) -> bool:
+def is_distributed(model: nn.Module) -> bool:
     """Return whether the weights of a model lie in several processes."""
     parts = chain(model.modules(), model.parameters())
     return any(type(part).__module__.startswith("torch.distributed.") for part in parts)
@@ -327,7 +329,7 @@ def _sized_preprocessing(backbone: Backbone, settings: Settings) -> Preprocessin
     return backbone.preprocessing if settings.size is None else backbone.preprocessing_at(settings.size)
 
 
-def _fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequence[ImageStream]) -> Fingerprint:
+def as_fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequence[ImageStream]) -> Fingerprint:
     """Return the fingerprint of a model that was run on all batches."""
     images = streams[run.stream]
     squares = sum(run.squares, torch.zeros(len(run.layers), dtype=torch.float64)) / len(hashes)

@@ -29,10 +29,10 @@ from cka_probe.models.devices import (
     memory_left,
     peak_memory,
 )
-from cka_probe.models.folding import Fold, fast_convolutions, find_folds, runs_in_any_format
+from cka_probe.models.folding import Fold, fast_convolutions, find_folds, fold, runs_in_any_format
 from cka_probe.models.layers import LayerMap, split_call
 from cka_probe.models.layouts import channel_layout
-from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
+from cka_probe.models.recording import EXAMPLES, Place, Probe, own_forward, probe, record
 from cka_probe.models.selection import comparable_layers
 from cka_probe.similarity.features import BatchFeatures
 from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams, need_scale
@@ -155,6 +155,11 @@ class ModelRun:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
         if self.over_batch:
             self.warnings += (OVER_BATCH,)
+
+    def again(self) -> "ModelRun":
+        """Return a run of the same model and layers with no batch yet, and with its weights as they are now."""
+        folds = [fold(each.convolution, each.norm) for each in self.folds]
+        return replace(self, grams=[], squares=[], not_finite=set(), constant={}, shapes={}, folds=folds)
 
     def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output | FeatureOutput]:
         """Run the model on batches, (n, ...) each, and return the Grams of each.
@@ -395,7 +400,8 @@ class ModelRun:
         """Run the model in the precision of the settings."""
         device, dtype = self.backbone.device, PRECISIONS[self.settings.precision]
         tf32 = self.settings.precision == TF32
-        with full_float32(device, tf32=tf32), torch.autocast(device.type, dtype) if dtype else nullcontext():
+        autocast = torch.autocast(device.type, dtype) if dtype else nullcontext()
+        with full_float32(device, tf32=tf32), own_forward(self.backbone.model), autocast:
             yield
 
     @property

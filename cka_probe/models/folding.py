@@ -114,7 +114,7 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
             and _is_plain(first)
             and _is_plain(second)
         ):
-            folds.append(_fold(first, second))
+            folds.append(fold(first, second))
     return folds
 
 
@@ -133,7 +133,7 @@ def _is_plain(module: nn.Module) -> bool:
     return plain and statistics and len(parameters) > 0
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:
+def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:
     """Return a convolution with the norm after it."""
     ones = torch.ones(norm.num_features, dtype=torch.float64, device=convolution.weight.device)
     mean, variance, gamma, beta, offset = (
@@ -173,7 +173,7 @@ def fast_convolutions(model: nn.Module, folds: Sequence[Fold] = ()) -> Iterator[
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     >>> images = torch.rand(2, 3, 8, 8)
-    >>> with torch.no_grad(), fast_convolutions(net, [_fold(net[0], net[1])]):
+    >>> with torch.no_grad(), fast_convolutions(net, [fold(net[0], net[1])]):
     ...     after = net[0](images)
     >>> bool((net(images) - after).abs().max() < 1e-6)
     True

@@ -96,16 +96,33 @@ class Probe:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards every module has the mode it had before."""
-    modes = [(module, module.training) for module in model.modules()]
-    if any(training for _, training in modes):
-        model.eval()
+    """Put a model in evaluation mode; afterwards every module has the mode it had before.
+
+    The flags are set directly: an `eval` of the model's own may do more, such as merge the weights of an adapter, which
+    the flags would not undo.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
-        for module, training in modes:
-            if module.training != training:
-                module.training = training
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def own_forward(model: nn.Module) -> Iterator[None]:
+    """Give a model that accelerate prepared for mixed precision its own forward pass back, without autocast."""
+    attributes = vars(model)
+    prepared = attributes.get("forward") if "_original_forward" in attributes else None
+    if prepared is not None:
+        attributes["forward"] = attributes["_original_forward"]
+    try:
+        yield
+    finally:
+        if prepared is not None:
+            attributes["forward"] = prepared
 
 
 @contextmanager
