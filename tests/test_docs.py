@@ -35,6 +35,7 @@ NOT_RUN = {
     "cluster": "processes of torchrun: tests/comparison/test_ranks.py",
     "data": "data sets on disk: tests/lab/transforms",
     "gallery": "by the test below",
+    "monitoring": "trainers: tests/monitoring",
 }
 """Pages whose code is not run here, and where it is tested."""
 RUN = [

@@ -110,9 +110,15 @@ def _named(arrays: Any) -> Mapping[str, Any]:
     return {str(number): array for number, array in enumerate(arrays)}
 
 
+def _as_matrix(array: Any) -> Any:
+    """Return (n, p) of an array (n, ...)."""
+    return array.reshape(len(array), -1) if getattr(array, "ndim", 0) > 2 and len(array) else array
+
+
 def _estimates(xs: Mapping[str, Any], ys: Mapping[str, Any], estimator: str) -> Estimates:
     """Return CKA of every two arrays, and warn of those that are undefined."""
-    result: SimilarityMatrix = compare(xs, ys, batch="all", estimator=estimator, permutations=0)
+    rows, columns = ({name: _as_matrix(array) for name, array in side.items()} for side in (xs, ys))
+    result: SimilarityMatrix = compare(rows, columns, batch="all", estimator=estimator, permutations=0)
     for name, axes in (("x", result.rows), ("y", result.columns)):
         if undefined := [axis for axis in axes if axis.undefined]:
             label = name if len(axes) == 1 else f"{name}, array {undefined[0].name}"
