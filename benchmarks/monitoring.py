@@ -42,9 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     machine, threads = describe(), torch.get_num_threads()
     print(f"{machine['processor']}, torch {torch.__version__}, {threads} threads, load {machine['load']:.1f}")
-    print(
-        "| images | step (ms) | with it (ms) | first (s) | later (s) | later (steps) | every | % of the training |"
-    )
+    print("| images | step (ms) | with it (ms) | first (s) | later (s) | later (steps) | every | % of the training |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_scenes(folder / "scenes", Settings("rooms", options.scenes))

@@ -3,9 +3,11 @@
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import cka_probe
 from cka_probe.comparison.fingerprint import Fingerprint
@@ -13,6 +15,7 @@ from cka_probe.errors import CkaProbeError
 from cka_probe.models.recording import own_forward
 from cka_probe.monitoring.live import undisturbed
 from cka_probe.monitoring.monitor import read_table
+from ckaprobe_cli import app
 
 LAYERS = ["0", "2", "6"]
 
@@ -273,3 +276,15 @@ def test_modes_and_buffers_are_as_before_even_after_an_error(tmp_path):
     assert net[7].calls is calls
     assert calls.tolist() == [0, 0]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_fingerprints_show_when_layers_settled(tmp_path):
+    net = network()
+    train(net, monitor(net, tmp_path / "drift", every=1), steps=4)
+    paths = sorted(map(str, (tmp_path / "drift" / "fingerprints").iterdir()))
+    done = CliRunner().invoke(app, ["compare", *paths, "--permutations", "0", "--out", str(tmp_path / "atlas")])
+    assert done.exit_code == 0, done.output
+    curves = pd.read_csv(tmp_path / "atlas" / "curves.csv")
+    assert curves["model"].unique().tolist() == ["step 1", "step 2", "step 3"]
+    table = read_table(tmp_path / "drift" / "drift.csv")
+    assert np.allclose(curves["first_value"], table["value"][len(LAYERS) :], atol=1e-12)
