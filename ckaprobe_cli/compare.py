@@ -199,7 +199,8 @@ def compare(
                     **method,
                 )
                 options = replace(options, num=sides[0].settings.num)
-                typer.echo(f"note     {len(sides[0].images)} images give intervals of at most ± {widest:.4f}.")
+                if is_main():
+                    typer.echo(f"note     {len(sides[0].images)} images give intervals of at most ± {widest:.4f}.")
             else:
                 sides = extract_pair(models[0], models[1], images, *selection, options)
         if not is_main():

@@ -263,7 +263,10 @@ class Atlas(Document):
             results[pair] = SimilarityMatrix.load(path)
             if [results[pair].x.hash, results[pair].y.hash] != [models[index].hash for index in pair]:
                 raise DataError(f"{path} is of other models than {folder / FILE}; compare them again, in a new folder")
-        return cls(names, models, document["rule"], layers, **matrices, embeddings=embeddings, results=results)
+        atlas = cls(names, models, document["rule"], layers, **matrices, embeddings=embeddings, results=results)
+        with checked_document(folder / FILE, MADE_BY):
+            expect(len(embeddings) in (0, 1 + len(atlas.depths)), "an embedding of all layers and of each depth")
+        return atlas
 
 
 def _read_embedding(document: Mapping[str, Any], models: int) -> Embedding:

@@ -21,8 +21,8 @@ def run(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 
 
-def refused(*words):
-    done = run(*words, "--quiet")
+def refused(*words, quiet=("--quiet",)):
+    done = run(*words, *quiet)
     assert done.exit_code == 2, done.output
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -131,6 +131,41 @@ def test_fewer_models_leave_no_pairs_of_more(prints, tmp_path):
     assert run("compare", *prints, "--out", out, "--permutations", 0, "--force").exit_code == 0
     assert sorted(path.name for path in (out / "pairs").iterdir()) == ["0-1", "0-2", "1-2"]
     assert len(list((out / "fingerprints").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_an_atlas_is_the_comparison_of_many_with_its_page(prints, tmp_path):
+    assert "expected three or more models for an atlas, found 2" in refused("atlas", *prints[:2], "--out", tmp_path)
+    done = run("atlas", *prints, "--out", tmp_path / "atlas", "--permutations", 0)
+    assert done.exit_code == 0, done.output
+    assert run("compare", *prints, "--out", tmp_path / "compare", "--permutations", 0).exit_code == 0
+    assert (tmp_path / "atlas" / "atlas.json").read_bytes() == (tmp_path / "compare" / "atlas.json").read_bytes()
+    names = {path.name for path in (tmp_path / "atlas").iterdir()}
+    assert {"index.html", "tree.png", "map.pdf", "curves.csv"} <= names
+    assert "atlas.json: ckaprobe atlas" in (tmp_path / "atlas" / "commands.txt").read_text()
+
+
+def test_a_cell_is_explained_and_the_number_of_images_advised(prints, tmp_path):
+    done = run("why", *prints[:2], "--cell", "0,1", "--untrained", prints[2], "--out", tmp_path / "why")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("0 of x and 1 of y: CKA ")
+    assert "of the untrained x with y: " in done.stdout
+    assert len((tmp_path / "why" / "why.csv").read_text().splitlines()) == 1 + 8
+    assert "one or two layers for --cell, found 3" in refused("why", *prints[:2], "--cell", "0,1,1", quiet=())
+    done = run("advise", *prints[:2], "--out", tmp_path / "advice")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("8 images give intervals of ± ")
+    assert {path.suffix for path in (tmp_path / "advice").iterdir()} >= {".json", ".csv", ".png", ".pdf"}
+    assert "x.fingerprint and y.fingerprint, or two fingerprints" in refused("advise", tmp_path, quiet=())
+
+
+def test_images_are_added_until_intervals_are_narrow(folders, prints, tmp_path):
+    done = run("compare", *MODELS, "--data", folders / "clean", "--until", 0.01, "--out", tmp_path / "out", *FEW)
+    assert done.exit_code == 0, done.output
+    assert "note     8 images give intervals of at most ± " in done.stdout
+    assert (tmp_path / "out" / "influential.jpg").exists()
+    assert "--until needs a model" in refused("compare", *prints[:2], "--until", 0.01, "--out", tmp_path / "other")
+    assert "--until is for two models, found 3" in refused("compare", *prints, "--until", 0.01, "--out", tmp_path)
 
 
 @pytest.mark.slow
