@@ -113,12 +113,14 @@ def test_every_link_of_the_site_leads_somewhere_and_none_loads_from_elsewhere(si
 
 
 @pytest.mark.slow
-def test_every_page_of_docs_is_in_the_navigation_and_every_public_name_in_the_reference(site):
+def test_every_page_and_report_is_listed_and_every_public_name_is_in_the_reference(site):
     import cka_probe
 
     _, pages = site
     home = {posixpath.normpath(link) for link in pages["index.html"].links}
     assert [path.stem for path in DOCS if path.stem not in home] == []
+    reports = {path.parent.name for path in (ROOT / "reports").glob("*/README.md")}
+    assert reports <= {posixpath.normpath(link) for link in pages["reports/index.html"].links}
     anchors = Counter(anchor for name, page in pages.items() if name.startswith("api/") for anchor in page.anchors)
     assert [name for name in cka_probe.__all__ if anchors[f"cka_probe.{name}"] != 1] == []
 
