@@ -25,6 +25,7 @@ from ckaprobe_cli.gradcam import gradcam
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.join import join
 from ckaprobe_cli.layers import layers
+from ckaprobe_cli.measures import measures
 from ckaprobe_cli.regions import regions
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
 comparisons = (compare, atlas, why, advise, regions, fingerprint, join)
-for command in (*comparisons, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+for command in (*comparisons, draw, layers, measures, inspect, train, evaluate, gradcam, reproduce, report):
     app.command(cls=SharedCommand if command in (compare, atlas, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")
 

@@ -74,7 +74,10 @@ def compare(
     layers_y: Annotated[str | None, option("Layers of Y, where they differ; of two models.", MODELS)] = None,
     seed: Seed = None,
     features: Features = None,
-    measure: Annotated[str, option("cka, rsa, mutual_knn, or procrustes (slow).", SIMILARITY)] = "cka",
+    measure: Annotated[
+        str,
+        option("Of `ckaprobe measures`; several with commas, the others to OUT/measures.", SIMILARITY),
+    ] = "cka",
     estimator: Annotated[str, option("Estimator of CKA: unbiased or biased.", SIMILARITY)] = "unbiased",
     permutations: Annotated[int, option("Number of permutations for the null; 0: none.", SIMILARITY, min=0)] = 200,
     until: Annotated[
@@ -128,7 +131,6 @@ def compare(
     from cka_probe.comparison.sides import Images, Options, extract_pair, fingerprint_each
     from cka_probe.errors import DataError
     from cka_probe.plotting.matrix import ColourScale
-    from cka_probe.similarity import choose_measure
 
     _check_number(
         models,
@@ -143,12 +145,13 @@ def compare(
         until=None if until is None else str(until),
     )
     scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
-    scale.ends(choose_measure(measure, estimator).range or (0.0, 1.0))  # refused before the work
+    methods = _methods(measure, estimator, permutations, scale)
     models = [
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
-    method: dict[str, Any] = {"measure": measure, "estimator": estimator, "permutations": permutations}
     everything = batch == "all"
+    if everything and len(methods) > 1:
+        raise DataError(f"expected the measure cka for one batch of all images, found {measure}; omit the others")
     options = Options(
         base=base,
         device=device,
@@ -188,7 +191,7 @@ def compare(
             images = Images(data, data_y, pair)
             selection = (layers, layers_y), (arch, arch_y)
             if everything:
-                total = compare_all_images(models[0], models[1], images, *selection, options, **method, folder=out)
+                total = compare_all_images(models[0], models[1], images, *selection, options, **methods[0], folder=out)
             elif several:
                 sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
             elif until is not None:
@@ -196,7 +199,7 @@ def compare(
                     until,
                     lambda count: extract_pair(models[0], models[1], images, *selection, replace(options, num=count)),
                     most=num,
-                    **method,
+                    **methods[0],
                 )
                 options = replace(options, num=sides[0].settings.num)
                 if is_main():
@@ -212,15 +215,37 @@ def compare(
             if keep:
                 typer.echo("note     No fingerprints are saved of one batch of all images.")
         elif several:
-            paths = _save_atlas(out, sides, keep, method, quiet)
+            paths = _save_atlas(out, sides, keep, methods[0], quiet)
+            for method in methods[1:]:
+                paths += _save_atlas(_measure_folder(out, method), sides, False, method, quiet)
         else:
-            paths = _save_pair(out, sides, keep, method | {"pair": None if data_y else pair}, scale)
+            paths = _save_pair(out, sides, keep, methods, None if data_y else pair, scale)
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
             paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
             if keep and data_y is None and not several and measure == "cka":
                 paths += _save_influential(out, data, sides, estimator, settings, skip_bad)
     typer.echo("\n".join(map(str, paths)))
+
+
+def _methods(measures: str, estimator: str, permutations: int, scale: "ColourScale") -> list[dict[str, Any]]:
+    """Return the arguments of each comparison by one of the measures; the estimator is one of CKA."""
+    from cka_probe.similarity import choose_measure
+
+    names = list(dict.fromkeys(name.strip() for name in measures.split(",")))
+    methods = [
+        {"measure": name, "estimator": estimator if name == "cka" or len(names) == 1 else "unbiased"} for name in names
+    ]
+    for method in methods:
+        scale.ends(choose_measure(**method).range or (0.0, 1.0))  # refused before the work
+    return [method | {"permutations": permutations} for method in methods]
+
+
+def _measure_folder(out: Path, method: dict[str, Any]) -> Path:
+    """Return the folder of a further measure, which is created."""
+    folder = out / "measures" / str(method["measure"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _number(batch: str | None) -> int | None:
@@ -251,12 +276,19 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
 
 
 def _save_pair(
-    out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any], scale: "ColourScale"
+    out: Path,
+    sides: Sequence["Fingerprint"],
+    keep: bool,
+    methods: Sequence[dict[str, Any]],
+    pair: str | None,
+    scale: "ColourScale",
 ) -> list[Path]:
-    """Compare two models, print what a reader should know, and return the paths written."""
+    """Compare two models by each measure, print what a reader should know, and return the paths written."""
     import cka_probe
 
-    paths = save_result(out, cka_probe.compare_fingerprints(*sides, **method), scale)
+    paths = []
+    for folder, method in zip((out, *(_measure_folder(out, method) for method in methods[1:])), methods, strict=True):
+        paths += save_result(folder, cka_probe.compare_fingerprints(*sides, **method, pair=pair), scale)
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     return paths
@@ -351,6 +383,9 @@ def _remove_files(out: Path, models: Sequence[Path]) -> None:
     from cka_probe.plotting import FIGURES
     from cka_probe.plotting.atlas import ATLAS_FIGURES
 
+    measures = [*out.glob("measures/*")]
+    for folder in measures:
+        _remove_files(folder, models)
     tables = (RESULT, ATLAS, "result.csv", "result.tex", "pairs.csv", "curves.csv", "settling.csv")
     figures = (f"{name}.*" for name in (*FIGURES, *ATLAS_FIGURES))
     pairs = (f"{PAIRS}/[0-9]*-[0-9]*/{name}" for name in ("result.json", "result.csv", "index.html"))
@@ -362,6 +397,7 @@ def _remove_files(out: Path, models: Sequence[Path]) -> None:
             if path.resolve() not in models:
                 path.unlink()
             folders.add(path.parent)
-    for folder in sorted({*folders, out / PAIRS, out / FINGERPRINTS} - {out}, reverse=True):
+    empty = {*folders, out / PAIRS, out / FINGERPRINTS, *measures, out / "measures"} - {out}
+    for folder in sorted(empty, reverse=True):
         with suppress(OSError):  # not empty, or not there
             folder.rmdir()

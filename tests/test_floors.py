@@ -31,8 +31,8 @@ FLOORS = {
 Within a function, and for type checkers, it may import any: that is how the instrument reaches the lab."""
 
 HEAVY = {"h5py", "lmdb", "skimage", "segmentation_models_pytorch", "accelerate", "matplotlib"}
-OWN_MODULES = 64
-"""How many modules of `cka_probe` the public verbs of the instrument may load."""
+OWN_MODULES = 74
+"""How many modules of `cka_probe` the public verbs of the instrument may load; eleven are measures."""
 
 
 def imported_at_once(tree: ast.Module) -> Iterator[ast.stmt]:

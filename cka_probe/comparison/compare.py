@@ -101,8 +101,8 @@ def compare(
         arch: Architecture of the files of both sides, as in `load`; by default identified by their tensors.
         arch_y: Architecture of y, where it differs; "auto" to identify it.
         base: File or folder of the model that LoRA adapters among x and y were trained on.
-        measure: `cka`, `rsa`, `mutual_knn`, `procrustes`, or a function of two centred Grams (n, n) that returns a
-            number. All but CKA depend on how many images are in a batch.
+        measure: A name in `similarity.MEASURES` (`cka`, `rsa`, `mutual_knn`, `procrustes`, …), or a function of two
+            centred Grams (n, n) that returns a number. All but CKA depend on how many images are in a batch.
         estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: Number of permutations for the null; 0 for none.
         progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
@@ -382,8 +382,8 @@ def _matrix(
     _, self_x, self_y = cells.terms.sums()
     return SimilarityMatrix(
         **{name: getattr(cells, name).numpy() for name in MATRICES},
-        rows=_axes(x, self_x),
-        columns=_axes(y, self_y),
+        rows=_axes(x, self_x, method),
+        columns=_axes(y, self_y, method),
         terms={name: getattr(cells.terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
         num_examples=len(x.images),
         x=x.side,
@@ -407,22 +407,24 @@ def _matrix(
     )
 
 
-def _axes(side: Fingerprint, self_similarity: torch.Tensor) -> tuple[Axis, ...]:
+def _axes(side: Fingerprint, self_similarity: torch.Tensor, method: Measure) -> tuple[Axis, ...]:
     """Return the layers of one side for a result.
 
-    A layer whose similarity with itself is not positive is undefined, by default for too few images.
+    A layer whose similarity with itself is not positive is undefined, for CKA by default for too few images.
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, rms, undefined or _self_reason(side, value, rms), shape)
+        Axis(layer.name, layer.module, rms, undefined or _self_reason(side, value, rms, method), shape)
         for layer, rms, undefined, value, shape in zip(
             side.layers, side.rms, side.undefined_reasons, self_similarity.tolist(), shapes, strict=True
         )
     )
 
 
-def _self_reason(side: Fingerprint, self_similarity: float, rms: float) -> str:
-    """Return why a layer is undefined by its HSIC with itself, or ""."""
+def _self_reason(side: Fingerprint, self_similarity: float, rms: float, method: Measure) -> str:
+    """Return why a layer is undefined by its similarity with itself, or ""."""
+    if not method.sums:
+        return "" if self_similarity > 0 else side.reason(method.undefined)
     if not self_similarity < RANGE[1]:
         return side.reason(TOO_LARGE)
     if rms < RANGE[0] ** 0.25 or 0 < self_similarity <= RANGE[0]:  # the HSIC is of the order of rms^4, or has become 0

@@ -48,10 +48,9 @@ CAPTIONS = {
     "uncertainty": "The uncertainty of each cell: the half-width of its 95 % interval.",
 }
 """Captions of the figures in a result's folder, by the stem of their files."""
-PERMUTATIONS = {"cka": 200, "rsa": 50, "mutual_knn": 50}
-"""Permutations of the null for measures computed for the page alone; none for a measure not listed."""
-MAX_WORK = {"cka": 1e12, "rsa": 2e8, "mutual_knn": 2e8}
-DEFAULT_MAX_WORK = 5e7
+PERMUTATIONS = {"cka": 200, "rsa": 50, "mutual_knn": 50, "procrustes": 0}
+"""Measures that are computed for the page alone, and the permutations of their null."""
+MAX_WORK = {"cka": 1e12, "rsa": 2e8, "mutual_knn": 2e8, "procrustes": 5e7}
 """Cells times the cubes of the batch sizes up to which a measure is computed for the page alone. For 9 x 9 layers and
 batches of 64 on one busy core: both CKAs of 512 images take 1 s, RSA 6 s, mutual k-NN 3 s; Procrustes of 128 images
 takes 11 s, and three times that with 50 permutations."""
@@ -65,7 +64,9 @@ def read(folder: Path) -> Page:
     """
     result = SimilarityMatrix.load(folder / "result.json")
     prints, problem = prints_of(folder, result)
-    results, notes = measures_of(prints, result) if prints else ({result_title(result): result}, [problem])
+    further = [SimilarityMatrix.load(path) for path in sorted(folder.glob("measures/*/result.json"))]
+    stored = {result_title(other): other for other in (result, *further)}
+    results, notes = measures_of(prints, stored) if prints else (stored, [problem])
     reasons = reasons_of(prints, result) if prints else []
     names, images = [side.name or model_name(side.reference) for side in (result.x, result.y)], result.images
     hashes = (
@@ -118,29 +119,30 @@ def prints_of(folder: Path, result: SimilarityMatrix) -> tuple[list[Fingerprint]
 
 
 def measures_of(
-    fingerprints: Sequence[Fingerprint], result: SimilarityMatrix
+    fingerprints: Sequence[Fingerprint], stored: dict[str, SimilarityMatrix]
 ) -> tuple[dict[str, SimilarityMatrix], list[str]]:
-    """Return a result and, from its fingerprints, the same comparison by other measures.
+    """Return stored results and, from their fingerprints, the same comparison by other measures.
 
     Args:
         fingerprints: From `prints_of`.
-        result: The comparison.
+        stored: Comparisons of these by their name in the page's switch, the main one first.
 
     Returns:
         Results by their name in the page's switch, and sentences: which measures are missing and why, and which were
         computed for the page.
     """
-    results = {result_title(result): result}
+    result, results = next(iter(stored.values())), dict(stored)
     skipped, computed = [], []
     work = result.values.size * sum(float(stack.shape[-1]) ** 3 for stack in fingerprints[0].grams)
-    for name, measure in MEASURES.items():
+    methods = {(other.settings.get("measure", "cka"), other.settings.get("estimator")) for other in stored.values()}
+    for name, count in PERMUTATIONS.items():
+        measure = MEASURES[name]
         for estimator in ESTIMATORS if measure.sums else (None,):
-            if (result.settings.get("measure", "cka"), result.settings.get("estimator")) == (name, estimator):
+            if (name, estimator) in methods:
                 continue
-            if work > MAX_WORK.get(name, DEFAULT_MAX_WORK):
+            if work > MAX_WORK[name]:
                 skipped.append(measure.title)
                 continue
-            count = PERMUTATIONS.get(name, 0)
             options: dict[str, Any] = {"estimator": estimator} if estimator else {}
             try:
                 other = compare_fingerprints(

@@ -20,6 +20,7 @@ from cka_probe.similarity.gram import centred_grams as centred_grams
 from cka_probe.similarity.intervals import influences as influences
 from cka_probe.similarity.intervals import jackknife_interval as jackknife_interval
 from cka_probe.similarity.intervals import permutation_null as permutation_null
+from cka_probe.similarity.measures import INVARIANCES as INVARIANCES
 from cka_probe.similarity.measures import MEASURES as MEASURES
 from cka_probe.similarity.measures import Measure as Measure
 from cka_probe.similarity.measures import choose_measure as choose_measure

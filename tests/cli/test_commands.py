@@ -183,3 +183,10 @@ def test_two_processes_draw_the_maps_of_one(tmp_path):
     assert one.exit_code == 0, one.output
     tables = [pd.read_csv(tmp_path / name / "gradcam.csv") for name in ("one", "two")]
     pd.testing.assert_frame_equal(*tables, rtol=1e-6)
+
+
+def test_measures_are_a_table_with_their_sources():
+    printed = run("measures").stdout
+    for name, measure in cka_probe.similarity.MEASURES.items():
+        assert f"\n{name} " in printed
+        assert measure.reference in printed

@@ -252,3 +252,27 @@ def test_one_batch_of_all_images_refuses_what_has_no_sums(prints, tmp_path):
     assert "found a fingerprint" in refused("compare", *prints[:2], "--batch", "all", "--out", out)
     assert "compare two at a time" in refused("compare", *prints, "--batch", "all", "--out", out)
     assert "found many" in refused("compare", *prints[:2], "--batch", "many", "--out", out)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_measures_in_one_run(number, tmp_path):
+    files = [tmp_path / f"{name}.npy" for name in "abc"[:number]]
+    for seed, file in enumerate(files):
+        np.save(file, np.random.default_rng(seed).normal(size=(12, 4)))
+    words = ("compare", *files, "--out", tmp_path / "out", "--permutations", 3, "--quiet")
+    done = run(*words, "--measure", "cka,jaccard, svcca", "--estimator", "biased")
+    assert done.exit_code == 0, done.output
+    name = "result.json" if number == 2 else "pairs/0-1/result.json"
+    for folder, measure in ((".", "cka"), ("measures/jaccard", "jaccard"), ("measures/svcca", "svcca")):
+        result = cka_probe.SimilarityMatrix.load(tmp_path / "out" / folder / name)
+        assert result.settings["measure"] == measure
+        expected = cka_probe.compare(*files[:2], measure=measure, estimator=result.settings["estimator"] or "unbiased")
+        np.testing.assert_array_equal(result.values, expected.values)
+    if number == 2:
+        assert run("report", tmp_path / "out").exit_code == 0
+        assert "SVCCA" in (tmp_path / "out" / "index.html").read_text()
+    assert run(*words, "--force").exit_code == 0
+    assert not (tmp_path / "out" / "measures").exists()
+    assert "no measure 'svca'; did you mean 'svcca'" in refused(*words, "--measure", "cka,svca")
+    if number == 2:
+        assert "expected the measure cka for one batch" in refused(*words, "--measure", "cka,rsa", "--batch", "all")

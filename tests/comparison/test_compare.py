@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.comparisons import random_images, small, u_statistic
+from helpers.prints import normal, print_of
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -234,3 +235,13 @@ def test_results_survive_a_file_and_are_the_same_twice(tmp_path):
     frame = result.to_frame()
     assert (tmp_path / "a.csv").read_text().count("\n") == len(frame) + 1 == 5
     assert frame.query("index_x == 0 and index_y == 1").value.item() == result.values[0, 1]
+
+
+@pytest.mark.parametrize("measure", ["rsa", "rsa_pearson", "rbf_cka", "distance_correlation"])
+def test_a_layer_that_a_measure_is_undefined_for_has_a_reason(measure):
+    """The corners of a simplex are all equally far apart."""
+    x, y = print_of([torch.eye(8).double(), normal(8, 3)], 8), print_of([normal(8, 3, seed=1)], 8)
+    result = compare_fingerprints(x, y, measure=measure, permutations=3)
+    np.testing.assert_array_equal(np.isnan(result.values[:, 0]), [True, False])
+    assert "equally far apart" in result.rows[0].undefined
+    assert not result.rows[1].undefined
