@@ -64,17 +64,18 @@ class Detector(nn.Module):
 
 
 class Page(HTMLParser):
-    """The links and anchors of a page."""
+    """The links and anchors of a page, and what it loads."""
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.anchors = [], set()
+        self.links, self.loads, self.anchors = [], [], set()
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.anchors |= {attributes[key] for key in ("id", "name") if key in attributes}
-        self.links += [attributes[key] for key in ("href", "src") if key in attributes and tag != "base"]
+        self.links += [attributes[key] for key in ("href", "src") if key in attributes]
+        self.loads += [attributes[key] for key in ("href", "src") if key in attributes and tag != "a"]
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +101,17 @@ def test_every_link_of_the_site_leads_somewhere_and_none_loads_from_elsewhere(si
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path) or name))
-            target = name if not parts.path else target
-            if (folder / target).is_dir():
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+            if not parts.path:
+                target = name
+            elif (folder / target).is_dir():
                 target = posixpath.normpath(f"{target}/index.html")
             if not (folder / target).is_file():
                 broken.append(f"{name}: {link}")
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
                 broken.append(f"{name}: {link} (no such anchor)")
     assert broken == []
+    assert [load for page in pages.values() for load in page.loads if urlsplit(load).netloc] == []
     assert len(pages) > 30
 
 
