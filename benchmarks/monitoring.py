@@ -48,7 +48,7 @@ def main() -> None:
         make_scenes(folder / "scenes", Settings("rooms", options.scenes))
         data = f"data.scenes={folder / 'scenes'}"
         whole = read_recipe("demo", [data]).stages[0].steps
-        recipe = read_recipe("demo", [data, f"masked.steps={options.steps}"])
+        recipe = read_recipe("demo", [data, f"masked.steps={options.steps}", "masked.warmup=0"])
         for num in options.num:
             rounds = []
             for number in range(options.rounds):

@@ -37,7 +37,8 @@ def lightning_callback(monitor: DriftMonitor) -> Any:
     class DriftCallback(Callback):
         """Calls the monitor at the start, after each batch and at the end of the training."""
 
-        def on_train_start(self, trainer: Any, _module: Any) -> None:
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            monitor.check_model(module)
             monitor.logs += [logger for logger in trainer.loggers if logger not in monitor.logs]
             monitor.step(trainer.global_step)
 
@@ -74,7 +75,8 @@ def transformers_callback(monitor: DriftMonitor) -> Any:
     class DriftCallback(TrainerCallback):
         """Calls the monitor at the start, after each step and at the end of the training."""
 
-        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        def on_train_begin(self, _args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
+            monitor.check_model(model)
             monitor.step(state.global_step)
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:

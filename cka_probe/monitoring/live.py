@@ -54,6 +54,10 @@ class LiveModel:
         """Whether the weights lie in several processes, which then have to run the model together."""
         return is_distributed(self._backbone.model)
 
+    def is_part_of(self, other: nn.Module) -> bool:
+        """Return whether all parameters are those of another module."""
+        return {*map(id, self._backbone.model.parameters())} <= {*map(id, other.parameters())}
+
     def fingerprint(self, step: int) -> Fingerprint:
         """Return the fingerprint of the model as it is now; its reference names the step.
 

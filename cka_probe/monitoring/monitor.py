@@ -16,6 +16,7 @@ The model is neither copied nor changed: modes, gradients, buffers, random numbe
 weights of a training run are the same bits with a monitor and without.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -122,7 +123,7 @@ class DriftMonitor:
         self.table = pd.DataFrame(columns=COLUMNS)
         self._to = START if reference == START else REFERENCE
         self._reference = None if reference == START else _open(reference)
-        self._layers, self._step, self._measured = layers, -1, -1
+        self._step, self._measured = -1, -1
         self._writes: list[Write] | None = None
         self._closing = ExitStack()
         num = NUM if num is UNSET and self._reference is None else num
@@ -131,7 +132,7 @@ class DriftMonitor:
             skip_bad=skip_bad, forward_batch=forward_batch,
         )  # fmt: skip
         self._model = LiveModel(model, images, layers, self._reference, options)
-        if _is_main():
+        if _is_main() and not int(os.environ.get("LOCAL_RANK") or 0):  # the process group may not have begun
             check_writable(self.out)
             if not resume and (self.out / TABLE).exists():
                 raise OutputError(
@@ -143,11 +144,30 @@ class DriftMonitor:
 
         Args:
             step: Number of steps of the optimizer so far. To give it twice does nothing.
+
+        Raises:
+            DataError: It is less than the one before.
         """
+        if step < self._step:
+            raise DataError(
+                f"expected steps that increase, found {step} after {self._step}; create a monitor for each training"
+            )
         first, changed = self._step < 0, step != self._step
         self._step = step
         if first or (changed and step % self.every == 0):
             self._measure(step)
+
+    def check_model(self, trained: nn.Module) -> None:
+        """Check that the model is the one that a trainer trains, or a part of it.
+
+        Raises:
+            DataError: It is another one, such as a copy that the trainer created.
+        """
+        if not self._model.is_part_of(trained):
+            raise DataError(
+                "expected a monitor of the model that is trained or of a module in it, found one of another "
+                f"model than this {type(trained).__name__}; create the monitor with the model of the trainer"
+            )
 
     def finish(self) -> None:
         """Fingerprint the model at the last step, if that was not done, and close what the monitor opened."""
@@ -200,6 +220,7 @@ class DriftMonitor:
 
     def _add(self, step: int, result: SimilarityMatrix) -> None:
         """Add the diagonal of a comparison of the reference with a step to the table and to the logs."""
+        where = "at" if self._to == START else "in"
         rows = pd.DataFrame(
             {
                 "step": step,
@@ -209,7 +230,7 @@ class DriftMonitor:
                 "low": result.low.diagonal(),
                 "high": result.high.diagonal(),
                 "undefined": [
-                    now.undefined or (before.undefined and f"in the {self._to}: {before.undefined}")
+                    now.undefined or (before.undefined and f"{where} the {self._to}: {before.undefined}")
                     for before, now in zip(result.rows, result.columns, strict=True)
                 ],
             }
@@ -236,12 +257,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
         OutputError: The file is not of a monitor.
     """
     try:
-        table = pd.read_csv(path, dtype={"layer": str, "undefined": str})
+        table = pd.read_csv(path, dtype=str).fillna({"undefined": ""})
+        if list(table.columns) != COLUMNS:
+            raise ValueError(f"the columns {', '.join(table.columns)}")
+        return table.astype({"step": int, "layer_index": int, "value": float, "low": float, "high": float})
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: expected a {TABLE} of a monitor, found {error}; give another folder") from error
-    if list(table.columns) != COLUMNS:
-        raise OutputError(f"{path}: expected a {TABLE} of a monitor, found other columns; give another folder")
-    return table.fillna({"undefined": ""})
 
 
 def _open(reference: str | Path | Fingerprint) -> Fingerprint:

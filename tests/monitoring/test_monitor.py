@@ -210,7 +210,7 @@ def test_an_undefined_layer_has_its_reason_and_no_number(tmp_path):
     reasons = watch.table[watch.table["layer"] == "6"]["undefined"].tolist()
     assert reasons == [
         "it is the same for every image",
-        "in the start: it is the same for every image",
+        "at the start: it is the same for every image",
         "it puts out NaN or infinite values",
     ]
     assert [set(values) for values in logged] == [{"cka_to_start/0", "cka_to_start/2"}] * 3
@@ -233,6 +233,18 @@ def test_what_is_wrong_is_said_before_the_training(tmp_path, options, message):
         monitor(network(), tmp_path, **options)
     with pytest.raises(CkaProbeError, match="found str"):
         monitor("timm:resnet18", tmp_path)
+
+
+def test_steps_that_begin_again_and_another_model_are_refused(tmp_path):
+    watch = monitor(network(), tmp_path)
+    watch.step(4)
+    with pytest.raises(CkaProbeError, match="found 0 after 4"):
+        watch.step(0)
+    net = network()
+    watch = monitor(nn.Sequential(net[6]), tmp_path / "head", layers=["0"])
+    watch.check_model(net)
+    with pytest.raises(CkaProbeError, match="another model than this Sequential"):
+        watch.check_model(network())
 
 
 def test_a_table_of_something_else_is_refused(tmp_path):
@@ -282,9 +294,12 @@ def test_the_fingerprints_show_when_layers_settled(tmp_path):
     net = network()
     train(net, monitor(net, tmp_path / "drift", every=1), steps=4)
     paths = sorted(map(str, (tmp_path / "drift" / "fingerprints").iterdir()))
-    done = CliRunner().invoke(app, ["compare", *paths, "--permutations", "0", "--out", str(tmp_path / "atlas")])
+    done = CliRunner().invoke(app, ["atlas", *paths, "--permutations", "0", "--out", str(tmp_path / "atlas")])
     assert done.exit_code == 0, done.output
     curves = pd.read_csv(tmp_path / "atlas" / "curves.csv")
     assert curves["model"].unique().tolist() == ["step 1", "step 2", "step 3"]
+    settling = pd.read_csv(tmp_path / "atlas" / "settling.csv")
+    assert settling["layer"].tolist() == list(map(int, LAYERS))
+    assert set(settling["step"].dropna()) <= {0, 1, 2}
     table = read_table(tmp_path / "drift" / "drift.csv")
     assert np.allclose(curves["first_value"], table["value"][len(LAYERS) :], atol=1e-12)
