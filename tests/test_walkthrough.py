@@ -22,6 +22,8 @@ from ckaprobe_cli import app
 
 TEXT = (ROOT / "docs" / "walkthrough.md").read_text("utf-8")
 COMMANDS = [shlex.split(line)[1:] for block in re.findall(r"```\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+STUDIES = [shlex.split(line)[1:-1] for line in TEXT.splitlines() if line.startswith("    ckaprobe reproduce")]
+"""Commands that end with "…", in place of the paths of data."""
 
 SCENES = {
     "videos": Settings("rooms", num=10, frames=3, size=(72, 96), seed=1, test=0.2, layout="sc_depth"),
@@ -87,3 +89,15 @@ def test_every_command_of_the_walk_through_runs(tmp_path, monkeypatch):
     for name in ("monodepth2", "dinov2", "depth_anything"):
         scores = LabelScores.load(tmp_path / f"scores/{name}/scores.json")
         assert scores.model["architecture"] == ("resnet18" if name == "monodepth2" else "dinov2_micro")
+
+
+def test_the_studies_of_the_walk_through_lack_nothing_but_data(tmp_path, monkeypatch):
+    foreign.monodepth2(tmp_path / "mono_640x192", foreign.resnet())
+    (tmp_path / "dinov2_vitl14_pretrain.pth").touch()  # read when there are data
+    monkeypatch.chdir(tmp_path)
+    assert [words[3] for words in STUDIES] == ["paper", "paper_vit"]
+    for words in STUDIES:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2, done.output
+        assert done.stderr.startswith("ckaprobe: expected a path for ")
+        assert "add --set data." in done.stderr
