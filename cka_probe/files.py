@@ -8,9 +8,10 @@ import glob
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from cka_probe.errors import OutputError
 
 HOST = socket.gethostname()
-"""Of this machine, in the names of temporary files: a folder may be shared by several."""
+"""Of this machine, in the names of temporary folders: a folder may be shared by several."""
 
 WRITING = re.compile(r"PytorchStreamWriter|inline_container|IoError|I/O error|basic_ios|[Ff]ile write")
 """Messages of torch and safetensors about errors of the disk."""
@@ -47,8 +48,9 @@ def make_folder(path: Path) -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` on success and is deleted on failure.
 
-    The folder is created if it does not exist. The temporary name has the suffix of `path`, so that writers that
-    choose a format by the suffix choose the same one.
+    The folder is created if it does not exist. The temporary file has the name of `path`, so that writers that choose a
+    format by the suffix choose the same one, and a hidden folder of its own next to it: safetensors writes to another
+    temporary file first, which a killed process leaves.
 
     Args:
         path: The file to write.
@@ -64,12 +66,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     '0.9'
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}@{HOST}.{path.name}")
+    folder = path.with_name(f".{os.getpid()}@{HOST}.{path.name}")  # for what a writer leaves, too, when it is killed
+    temporary = folder / path.name
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
             raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
         make_folder(path.parent)
         _remove_abandoned(path)
+        make_folder(folder)
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors writes files that only their owner can read
         temporary.unlink()
@@ -77,7 +81,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.chmod(mode)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (path, temporary, *path.parents):
+        if error.filename is not None and Path(error.filename) not in (path, temporary, *temporary.parents):
             raise  # an error of another file, raised inside the `with` block
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors raise for errors of the disk
@@ -86,18 +90,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         reason = "the disk is full, or does not take the file; free some space, or choose another folder"
         raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
-        with suppress(OSError):  # not there; on a read-only file system, even this is another error
-            temporary.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of a path whose processes, of this machine, were killed."""
+    """Remove the temporary folders of a path whose processes, of this machine, were killed."""
     if os.name == "nt":  # there, to ask for a process ends it
         return
-    for file in path.parent.glob(f".*@{glob.escape(HOST)}.{glob.escape(path.name)}"):
-        process = file.name[1:].partition("@")[0]
+    for folder in path.parent.glob(f".*@{glob.escape(HOST)}.{glob.escape(path.name)}"):
+        process = folder.name[1:].partition("@")[0]
         if process.isdecimal() and not _is_running(int(process)):
-            file.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_running(process: int) -> bool:

@@ -16,6 +16,7 @@ def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
     for content in ("old", "new"):
         with atomic_write(path) as temporary:
             assert temporary.suffix == ".json"
+            (temporary.parent / ".tmpdqmuS1").touch()  # a writer's own temporary file
             temporary.write_text(content)
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
@@ -106,8 +107,9 @@ def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_
             f".{int(done.stdout)}@{HOST}.other.json",
         )
     )
-    for path in (abandoned, writing, elsewhere, other):
-        path.touch()
+    for folder in (abandoned, writing, elsewhere, other):
+        folder.mkdir()
+        (folder / ".tmpdqmuS1").touch()  # as safetensors leaves it
     with atomic_write(tmp_path / "result.json") as temporary:
         temporary.touch()
     assert set(tmp_path.iterdir()) == {writing, elsewhere, other, tmp_path / "result.json"}

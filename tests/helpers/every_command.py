@@ -34,6 +34,7 @@ MODELS = ("random:resnet18:0", "random:resnet18:1")
 RUN = ("--device", "cpu", "--quiet")
 IMAGES = ("--num", "24", "--batch", "8", "--size", "32", *RUN)
 DATA = ("--data", "nyuv2:{inputs}/rooms")
+FINGERPRINTS = ("{inputs}/x.fingerprint", "{inputs}/y.fingerprint")
 TEACHER = "{inputs}/teacher.safetensors"
 
 COMMANDS: dict[str, list[str]] = {
@@ -41,6 +42,12 @@ COMMANDS: dict[str, list[str]] = {
     "fingerprint": ["fingerprint", MODELS[0], *DATA, "-o", "{out}/a.fingerprint", *IMAGES],
     "join": ["join", "{inputs}/1.fingerprint", "{inputs}/2.fingerprint", "-o", "{out}/whole.fingerprint"],
     "compare": ["compare", *MODELS, *DATA, "--out", "{out}/ab", "--permutations", "20", *IMAGES],
+    "atlas": [
+        *("atlas", *MODELS, "random:resnet18:2", *DATA, "--layers", "layer4.0,layer4.1", "--out", "{out}/atlas"),
+        *("--permutations", "4", *IMAGES),
+    ],
+    "why": ["why", *FINGERPRINTS, "--cell", "layer4.1", "--out", "{out}/why"],
+    "advise": ["advise", *FINGERPRINTS, "--out", "{out}/advice"],
     "regions": [
         *("regions", *MODELS, *DATA, "--layers", "layer1.0", "--out", "{out}/regions", "--permutations", "4", *IMAGES),
     ],
@@ -70,7 +77,7 @@ NO_FILES = ("layers", "inspect")
 
 
 def make_inputs(folder: Path) -> None:
-    """Write a recipe, images, rooms, video, a teacher, two shards of a fingerprint and a comparison to a folder."""
+    """Write a recipe, images, rooms, video, a teacher, fingerprints, shards of one and a comparison to a folder."""
     make_scenes(folder / "rooms", Settings("rooms", 12, 2, (48, 64), 0, layout="nyuv2"))
     make_scenes(folder / "video", Settings("rooms", 4, 2, (48, 64), 0, layout="sc_depth"))
     for pseudo_depth in folder.glob("video/training/*/leres_depth"):
@@ -81,7 +88,10 @@ def make_inputs(folder: Path) -> None:
     for part in (1, 2):
         shard = cka_probe.fingerprint(MODELS[0], images, batch=4, size=32, device="cpu", shard=f"{part}/2")
         shard.save(folder / f"{part}.fingerprint")
-    result = cka_probe.compare(*MODELS, images, batch=4, size=32, device="cpu", permutations=4)
+    sides = [cka_probe.fingerprint(model, images, batch=4, size=32, device="cpu") for model in MODELS]
+    for name, side in zip("xy", sides, strict=True):
+        side.save(folder / f"{name}.fingerprint")
+    result = cka_probe.compare_fingerprints(*sides, permutations=4)
     result.save(folder / "compared" / "result.json")
 
 
