@@ -55,6 +55,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report", "{out}/compared"],
     "layers": ["layers", MODELS[0], "--layers", "all"],
     "inspect": ["inspect", TEACHER],
+    "measures": ["measures"],
     "evaluate": ["evaluate", TEACHER, *DATA, "--draw", "1", "--out", "{out}/scores", *RUN],
     "gradcam": [
         *("gradcam", MODELS[0], "--layer", "layer4.1", "--target", "none", "--data", "{inputs}/images"),
@@ -73,7 +74,7 @@ COMMANDS: dict[str, list[str]] = {
 """By name, what is typed after `ckaprobe`; `fill` writes what a command needs in the folder it writes to."""
 
 IN_PLACE = {"draw": "compared", "report": "compared", "data pseudo-depth": "video"}
-NO_FILES = ("layers", "inspect")
+NO_FILES = ("layers", "inspect", "measures")
 
 
 def make_inputs(folder: Path) -> None:
