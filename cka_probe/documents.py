@@ -120,15 +120,20 @@ def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
 
 
 def read_document(
-    path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str] = SCORES
+    path: str | Path,
+    format_name: str,
+    keys: Set[str],
+    made_by: tuple[str, str, str] = SCORES,
+    optional: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the fields of a document, without its format.
 
     Args:
         path: The file to read.
         format_name: The expected format.
-        keys: The keys that the document must have besides `format`, and no others.
+        keys: The keys that the document must have besides `format`.
         made_by: What the document holds, which file that is, and how to create it again; for error messages.
+        optional: The keys that it may have, which older files do not; it has no others.
 
     Raises:
         DataError: The file does not exist, is not JSON, or has another format or other keys.
@@ -141,7 +146,7 @@ def read_document(
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"expected {file} at {path}, found: {error}; {again}") from error
     name = document.pop("format", None) if isinstance(document, dict) else None
-    if name != format_name or set(document) != keys:
+    if name != format_name or not keys <= set(document) <= keys | optional:
         raise DataError(f"{path}: expected {what} of format {format_name!r}, found {name!r}; {again}")
     return document
 

@@ -84,6 +84,17 @@ def compare(
         float | None,
         option("Add images until every interval is at most ± so much, such as 0.01; at most --num.", SIMILARITY),
     ] = None,
+    groups: Annotated[
+        str | None,
+        option(
+            "Images that are not independent, for intervals and null: a CSV file with the columns name and group, or "
+            "folder for those of a folder; of two models.",
+            SIMILARITY,
+        ),
+    ] = None,
+    merge_duplicates: Annotated[
+        bool, option("Use one image of each group of copies; of two models.", SIMILARITY, "--merge-duplicates")
+    ] = False,
     preprocess: Annotated[
         str | None,
         option("own (each model its size and normalisation) or shared (those of X).  [default: own]", IMAGES),
@@ -143,7 +154,11 @@ def compare(
         vmax=vmax,
         batch="all" if batch == "all" else None,
         until=None if until is None else str(until),
+        groups=groups,
+        merge_duplicates="" if merge_duplicates else None,
     )
+    if batch == "all" and (groups is not None or merge_duplicates):
+        raise DataError("--groups and --merge-duplicates need Grams: give --batch the number of images, not all")
     scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
     methods = _methods(measure, estimator, permutations, scale)
     models = [
@@ -210,6 +225,11 @@ def compare(
             return
         if replaces:
             _remove_files(out, [Path(model).resolve() for model in models])
+        if groups is not None:
+            labels = _labels(groups, data, options.settings(sides[:1]), sides)
+            methods = [method | {"groups": labels} for method in methods]
+        if merge_duplicates:
+            methods = [method | {"merge_duplicates": True} for method in methods]
         if everything:
             paths = save_result(out, total, scale)
             if keep:
@@ -248,6 +268,16 @@ def _measure_folder(out: Path, method: dict[str, Any]) -> Path:
     return folder
 
 
+def _labels(groups: str, data: str | None, settings: "Settings", sides: Sequence["Fingerprint"]) -> list[str]:
+    """Return the group of each compared image."""
+    from cka_probe.comparison.groups import group_labels
+    from cka_probe.errors import DataError
+
+    if data is None:
+        raise DataError("expected --data with --groups, for the names of the images, found none; give it")
+    return group_labels(groups, data, num=settings.num, seed=settings.seed, skipped=sides[0].skipped)
+
+
 def _number(batch: str | None) -> int | None:
     """Return the number of images in a batch, None for all of them or by default."""
     from cka_probe.errors import DataError
@@ -266,7 +296,9 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
     if len(models) < 2:
         raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
     instead = {"layers_y": "use --layers, for all of them", "arch_y": "use --arch, for all of them"}
-    instead |= dict.fromkeys(("data_y", "pair", "batch", "until"), "compare two at a time")
+    instead |= dict.fromkeys(
+        ("data_y", "pair", "batch", "until", "groups", "merge_duplicates"), "compare two at a time"
+    )
     for name, value in options.items():
         if len(models) > 2 and value is not None:
             raise DataError(

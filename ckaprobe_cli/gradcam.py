@@ -139,7 +139,7 @@ def gradcam(
 
 def _by_name(checkpoints: list[str], names: str | None) -> dict[str, str]:
     """Return checkpoints by name."""
-    from cka_probe.comparison.results import distinct_names
+    from cka_probe.comparison.names import distinct_names
     from cka_probe.errors import DataError
 
     split = distinct_names(checkpoints) if names is None else [name.strip() for name in names.split(",")]

@@ -27,7 +27,7 @@ ROOMS = {
     "similarity": [
         "similarity.measures.MEASURES", "similarity.measures.Measure", "similarity.gram.centred_grams",
         "similarity.cka.hsic_terms", "similarity.cka.cka", "similarity.intervals.jackknife_interval",
-        "similarity.intervals.permutation_null", "similarity.influence.losses", "similarity.influence.cka_without",
+        "similarity.null.permuted_values", "similarity.influence.losses", "similarity.influence.cka_without",
         "similarity.embedding.embed", "similarity.embedding.Embedding", "similarity.embedding.cluster",
     ],
     "images": ["images.datasets.open_dataset", "images.datasets.Dataset"],

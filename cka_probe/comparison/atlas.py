@@ -28,7 +28,8 @@ from cka_probe import registry
 from cka_probe.comparison.compare import MeasureSpec, compare_all
 from cka_probe.comparison.correspondence import BEST_MATCH, DIAGONAL, RULES, PairsOfModels, layers_by_depth
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
-from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
+from cka_probe.comparison.names import distinct_names
+from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.comparison.sides import UNSET, Model, Options, Unset, fingerprint_each
 from cka_probe.comparison.trajectory import Run, curves_of, runs_of, settling_of
 from cka_probe.documents import Document, checked_document, expect, plain, read_document

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from cka_probe import registry
+from cka_probe.comparison.family import family_of
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
+from cka_probe.comparison.groups import duplicates, units_of, with_groups, without_copies
 from cka_probe.comparison.moments import ALL, compare_moments
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.comparison.sides import (
@@ -35,6 +37,7 @@ from cka_probe.similarity import (
     centre_batches,
     choose_measure,
     cka_cells,
+    group_cells,
     measured_cells,
 )
 from cka_probe.similarity.cka import RANGE
@@ -197,6 +200,7 @@ def compare_all_images(
     entries = pair_entries(x, y, images, layers, archs)
     (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations, folder)
     result = _matrix(first, second, cells, pairing_of(first, second), method, estimator, permutations)
+    result = with_groups(result, duplicates(first, second))
     null = {"permutations": None, "null": APPROXIMATED} if permutations else {}
     return replace(result, settings={**result.settings, "batch": ALL, **null})
 
@@ -296,6 +300,8 @@ def compare_fingerprints(
     measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
+    groups: Sequence[Any] | None = None,
+    merge_duplicates: bool = False,
 ) -> SimilarityMatrix:
     """Return the similarity of two fingerprints, without a model, an image or a forward pass.
 
@@ -306,9 +312,12 @@ def compare_fingerprints(
         measure: As in `compare`.
         estimator: Estimator of CKA, `unbiased` or `biased`.
         permutations: Number of permutations for the null; 0 for none.
+        groups: Of each image, the video, scene or class that it shares with others, for CKA: any labels.
+        merge_duplicates: Use one image of each group of copies, see `comparison.groups`.
 
     Raises:
         FingerprintError: They are of different images, batches or features.
+        DataError: The groups are not those of the images, or the measure is not CKA.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
@@ -319,16 +328,23 @@ def compare_fingerprints(
     pairing = pairing_of(x, y, pair)
     method = choose_measure(measure, estimator)
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
+    units = None if groups is None else units_of(groups, x, method, estimator)
+    copies = duplicates(x, y)
+    if merge_duplicates and copies:
+        x, y = without_copies(x, y, units)
     options: dict[str, Any] = {
         "permutations": permutations,
         "seed": x.settings.seed,
         "per_image": tokens_per_image(x.settings.features),
     }
-    if method.sums:
+    if units is not None:
+        cells = group_cells(x.defined_grams, y.defined_grams, units, permutations=permutations, seed=x.settings.seed)
+    elif method.sums:
         cells = cka_cells(x.defined_grams, y.defined_grams, hsic, **options)
     else:
         cells = measured_cells(x.defined_grams, y.defined_grams, method, **options)
-    return _matrix(x, y, cells, pairing, method, estimator, permutations)
+    result = _matrix(x, y, cells, pairing, method, estimator, permutations)
+    return with_groups(result, copies, merge_duplicates, units)
 
 
 def compare_all(
@@ -372,7 +388,8 @@ def compare_all(
         cells = to_cells(x, y, hsic)
         for i in range(j):
             part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
-            yield (i, j), _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
+            result = _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
+            yield (i, j), with_groups(result, duplicates(prints[i], prints[j]))
 
 
 def _matrix(
@@ -404,6 +421,7 @@ def _matrix(
             "precision_y": y.settings.precision,
         },
         versions=versions(),
+        family=family_of(cells),
     )
 
 

@@ -197,13 +197,13 @@ def _paired_errors(
     method, per_image = choose_measure(measure), tokens_per_image(first[0].settings.features)
     x_1, y_1, x_2, y_2 = (side.defined_grams for side in (*first, *second))
     if method.sums:
-        error, freedom = paired_error((x_1, y_1), (x_2, y_2), ESTIMATORS[estimator], per_image)
-    else:
-        error, freedom = jackknife_error(
-            list(zip(x_1, y_1, x_2, y_2, strict=True)),
-            lambda a, b, c, d: method.function(a, b) - method.function(c, d),
-            per_image,
-        )
+        error, degrees = paired_error((x_1, y_1), (x_2, y_2), ESTIMATORS[estimator], per_image)
+        return error.numpy(), degrees.numpy()
+    error, freedom = jackknife_error(
+        list(zip(x_1, y_1, x_2, y_2, strict=True)),
+        lambda a, b, c, d: method.function(a, b) - method.function(c, d),
+        per_image,
+    )
     return error.numpy(), freedom
 
 

@@ -6,13 +6,14 @@ which also records the reason.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, fields
-from pathlib import Path, PureWindowsPath
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
 
+from cka_probe.comparison.family import family_facts, family_table, read_family
 from cka_probe.documents import Document, checked_document, expect, plain, read_document
 from cka_probe.errors import DataError
 
@@ -35,10 +36,6 @@ ROWS = "rows of features"
 PAIRED = "paired over images"
 BOUND = "bound from two results"
 INDEPENDENT = "independent images"
-
-
-FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".h5", ".npz", ".npy", ".fingerprint")
-"""Suffixes of files of weights, features and fingerprints that the short name of a model does without."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +155,7 @@ class SimilarityMatrix(LayerMatrix):
         settings: `measure`, its `title` and `range`, `estimator` (of CKA), `features`, `precision`, `preprocess`,
             `batch`, `permutations`, `seed` …
         versions: Versions of the packages that computed it.
+        family: What holds for all cells together, see `comparison.family`; empty in older files.
     """
 
     noun: ClassVar[str] = "results"
@@ -175,6 +173,7 @@ class SimilarityMatrix(LayerMatrix):
     images: Mapping[str, Any]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    family: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<SimilarityMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
@@ -215,9 +214,16 @@ class SimilarityMatrix(LayerMatrix):
         sides = (("x", self.rows), ("y", self.columns))
         return tuple(f"{side} {axis.name}: {axis.undefined}" for side, axes in sides for axis in axes if axis.undefined)
 
+    @property
+    def calibrated(self) -> np.ndarray:
+        """`clamp((s - tau) / (s_max - tau), 0, 1)` with tau of the largest cell: 0 up to what chance reaches."""
+        tau, highest = self.family.get("max", {}).get("tau", np.nan), (self.settings.get("range") or (0.0, 1.0))[1]
+        scores: np.ndarray = np.clip((self.values - tau) / max(highest - tau, 1e-12), 0, 1)
+        return scores
+
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
-        return _cell_frame(self, MATRICES)
+        """Return one row per cell: layers by name and index, the matrices, and `family_table` but of older files."""
+        return _cell_frame(self, MATRICES).assign(**family_table(self.family, self.calibrated))
 
     def diagonal(self) -> pd.DataFrame:
         """Return one row per layer for cell (i, i): index, layer, value, low, high, null, rms_x, rms_y.
@@ -256,6 +262,7 @@ class SimilarityMatrix(LayerMatrix):
             lines += ["", self.diagonal().reset_index().to_string(index=False, float_format="{:.3f}".format), ""]
         else:
             lines += [f"{len(self.rows)} layers of x against {len(self.columns)} of y: no diagonal; see result.csv"]
+        lines += [f"{name}  {text}" for name, text in family_facts(self.family)]
         lines += [f"undefined  {line}" for line in self.undefined]
         return "\n".join(lines)
 
@@ -264,6 +271,8 @@ class SimilarityMatrix(LayerMatrix):
         document: dict[str, Any] = plain(
             {"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
         )
+        if not self.family:  # as in older files
+            del document["family"]
         return document
 
     @classmethod
@@ -274,10 +283,12 @@ class SimilarityMatrix(LayerMatrix):
             DataError: The file does not exist, or is not a result of this format.
         """
         with checked_document(path, MADE_BY):
-            document = _read(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY, MATRICES)
+            keys = {field.name for field in fields(cls)} - {"family"}
+            document = _read(path, FORMAT, keys, MADE_BY, MATRICES, optional={"family"})
             document["terms"] = {name: np.array(term, dtype=np.float64) for name, term in document["terms"].items()}
             for name in ("x", "y"):
                 document[name] = Side.from_json(document[name])
+            document["family"] = read_family(document.get("family", {}), document["values"].shape)
             result = cls(**document)
             expect(isinstance(result.num_examples, int), "a number of images")
             expect({"hash", "source", "skipped"} <= result.images.keys(), "the hash and source of the images")
@@ -420,38 +431,18 @@ def _cell_frame(result: SimilarityMatrix | DifferenceMatrix, matrices: Sequence[
 
 
 def _read(
-    path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str], matrices: Sequence[str]
+    path: str | Path,
+    format_name: str,
+    keys: Set[str],
+    made_by: tuple[str, str, str],
+    matrices: Sequence[str],
+    optional: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the fields of a result in a file, with its matrices as float64 (null as NaN) and its axes."""
-    document = read_document(path, format_name, keys, made_by)
+    document = read_document(path, format_name, keys, made_by, optional)
     document |= {name: np.array(document[name], dtype=np.float64) for name in matrices}
     document |= {name: tuple(map(Axis.from_json, document[name])) for name in ("rows", "columns")}
     shape = len(document["rows"]), len(document["columns"])
     for name in matrices:
         expect(document[name].shape == shape, f"{name} of {shape[0]} x {shape[1]} layers")
     return document
-
-
-def distinct_names(references: Sequence[str]) -> list[str]:
-    """Return a short name for each reference: the stem of a file, or the parts in which several paths differ.
-
-    Args:
-        references: Paths, or anything else that `load` takes; each once.
-
-    >>> distinct_names(["runs/mesa/mp.safetensors"]), distinct_names(["a/mp.safetensors", "a/sp.safetensors"])
-    (['mp'], ['mp', 'sp'])
-    >>> distinct_names(["t/none/3/segment.safetensors", "t/video/3/segment.safetensors"])
-    ['none', 'video']
-    """
-    paths = [PureWindowsPath(reference) for reference in references]  # / and \\
-    split = [(path.with_suffix("") if path.suffix in FILE_SUFFIXES else path).parts for path in paths]
-    if len(set(split)) < len(split):
-        return list(references)
-    while len(split) > 1 and all(len(parts) > 1 for parts in split) and len({parts[-1] for parts in split}) == 1:
-        split = [parts[:-1] for parts in split]
-    last = [parts[-1] if parts else reference for parts, reference in zip(split, references, strict=True)]
-    if len(set(last)) == len(last):
-        return last
-    while all(len(parts) > 1 for parts in split) and len({parts[0] for parts in split}) == 1:
-        split = [parts[1:] for parts in split]
-    return ["/".join(parts) for parts in split]

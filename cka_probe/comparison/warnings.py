@@ -144,11 +144,64 @@ def _chance(result: SimilarityMatrix) -> Iterator[str]:
         )
 
 
+def _shared_scale(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of cells above the null whose intervals include 0."""
+    if result.settings.get("measure", "cka") != "cka" or result.settings["estimator"] == "biased":
+        return
+    with np.errstate(invalid="ignore"):
+        count = int(((result.values > result.null) & (result.low <= 0)).sum())
+    if count:
+        verb, noun = ("is", "its interval includes") if count == 1 else ("are", "their intervals include")
+        yield (
+            f"{count} of {int(np.isfinite(result.values).sum())} cells {verb} above the null, but {noun} 0. The null "
+            f"is too narrow where some {_unit(result)} have large features in both models; trust the intervals."
+        )
+
+
 def _permutations(result: SimilarityMatrix) -> str:
     """Return the permutations that the null is of, by number or by what approximates all of them."""
     approximation = result.settings.get("null")
     count = result.settings["permutations"]
     return f"all permutations, approximated by {approximation}" if approximation else f"{count} permutations"
+
+
+def _copies(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of images that are copies of others."""
+    copies = result.images.get("copies", {})
+    for name, title in (("exact", "exact"), ("near", "near")):
+        groups = copies.get(name, [])
+        if not groups:
+            continue
+        count = sum(len(numbers) - 1 for numbers in groups)
+        verb, noun = ("is", "copy") if count == 1 else ("are", "copies")
+        first = "; ".join(", ".join(map(str, numbers[:NAMED])) for numbers in groups[:NAMED])
+        more = f"; and {len(groups) - NAMED} more groups" if len(groups) > NAMED else ""
+        sentence = f"{count} {_unit(result)} {verb} {title} {noun} of others (numbers, from 0: {first}{more})."
+        if copies["merged"]:
+            yield f"{sentence} One of each group was used."
+        elif "groups" in result.images:
+            yield f"{sentence} Copies have to be of one group."
+        else:
+            yield (
+                f"{sentence} Copies count as independent images, so values are too high, intervals too narrow and "
+                "p-values too small; use one of each with --merge-duplicates, or give --groups."
+            )
+
+
+def _groups(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of few groups of images, and of a null that they do not allow."""
+    groups = result.images.get("groups")
+    if groups is None:
+        return
+    if result.settings["permutations"] and not result.undefined and not np.isfinite(result.null).any():
+        yield (
+            "There is no null: groups are exchanged as a whole within a batch, and some are in several batches or too "
+            f"few have the same size; use --batch {result.num_examples} and groups of equal sizes."
+        )
+    if groups < FEW:
+        yield (
+            f"The intervals rest on {groups} groups; their coverage was checked for {FEW} and more, and may be lower."
+        )
 
 
 def _width(result: SimilarityMatrix) -> Iterator[str]:
@@ -275,8 +328,11 @@ def _numbers(values: Sequence[float]) -> str:
 CHECKS = (
     _layers,
     _pairing,
+    _copies,
+    _groups,
     _bias,
     _chance,
+    _shared_scale,
     _width,
     _measure,
     _tokens,

@@ -14,7 +14,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from cka_probe.comparison.results import FILE_SUFFIXES, DifferenceMatrix, SimilarityMatrix
+from cka_probe.comparison.names import FILE_SUFFIXES
+from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import style
 
 LONGEST = 30.0

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.comparison.atlas import Atlas
-from cka_probe.comparison.results import FILE_SUFFIXES, SimilarityMatrix
+from cka_probe.comparison.names import FILE_SUFFIXES
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting.figure import Figure
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cka_probe.comparison.compare import compare_fingerprints
 from cka_probe.comparison.explanation import influential_images
+from cka_probe.comparison.family import family_facts
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix, notes_of
 from cka_probe.comparison.warnings import warnings_for
@@ -225,6 +226,7 @@ def _facts(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
         ("x, rows", describe_side(result.x)),
         ("y, columns", describe_side(result.y)),
         *_facts_of_images(result),
+        *family_facts(result.family),
         *(("omitted", str(name)) for name in result.images.get("skipped") or ()),
         *((f"note on {names}", note) for names, note in notes_of({"x": result.x, "y": result.y})),
     )

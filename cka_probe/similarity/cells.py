@@ -20,27 +20,26 @@ necessary for kernels, distances and `procrustes`, and 1.5 to 2.2 times for neig
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from cka_probe.similarity.cka import Centred, Estimator, Terms, centre_batches, cka, hsic_terms
+from cka_probe.similarity.cka import Centred, Estimator, Terms, centre_batches, hsic_terms
 from cka_probe.similarity.gram import double_centre
-from cka_probe.similarity.intervals import (
-    jackknife_interval,
-    mean_error,
-    permutation_null,
-    permute_images,
-    quantile_and_p_values,
-)
+from cka_probe.similarity.groups import group_jackknife, group_permuted_values, group_terms
+from cka_probe.similarity.intervals import Jackknife, jackknife, mean_error
+from cka_probe.similarity.jackknife import Units
 from cka_probe.similarity.measures import Measure, defined
+from cka_probe.similarity.null import TIE, permute_images, permuted_values, quantile_and_p_values
 
 FEWEST_GROUPS, GROUPS = 16, 128
 """Least number of groups in a batch that has as many images, and about how many groups there are in all batches."""
 
+DRAWS = 1000
+"""Draws of the largest error of a family of cells."""
 ROUNDING = 1e-12
 """Values that differ by less are equal; shares of neighbours are ratios of counts and often are."""
 
@@ -57,6 +56,8 @@ class Cells:
         p_values: One-sided, of the null.
         terms: Terms whose sums give the values. For a mean over batches, `xy` is the value in each batch, and `xx`
             and `yy` are 1, or NaN where a layer has no value in a batch.
+        permuted: (permutations, rows, columns), the values of permuted images, if they are known.
+        errors: The errors of CKA, for bands, if they are known.
     """
 
     values: Tensor
@@ -65,11 +66,18 @@ class Cells:
     null: Tensor
     p_values: Tensor
     terms: Terms
+    permuted: Tensor | None = None
+    errors: Jackknife | None = None
 
     def of_rows(self, rows: slice) -> "Cells":
         """Return the cells of some of the rows."""
+        matrices = {name: getattr(self, name)[rows] for name in ("values", "low", "high", "null", "p_values")}
+        errors = self.errors and Jackknife(
+            self.errors.values[rows], self.errors.error[rows], self.errors.freedom[rows], self.errors.draws[:, rows]
+        )
+        permuted = None if self.permuted is None else self.permuted[:, rows]
         terms = self.terms.of(rows, slice(None))
-        return Cells(self.values[rows], self.low[rows], self.high[rows], self.null[rows], self.p_values[rows], terms)
+        return replace(self, **matrices, terms=terms, permuted=permuted, errors=errors)
 
 
 def cka_cells(
@@ -96,9 +104,19 @@ def cka_cells(
     if not centred:
         x, y = centre_batches(x, estimator), centre_batches(y, estimator)
     terms = hsic_terms(x, y, estimator, per_image)
-    low, high = jackknife_interval(x, y, terms, estimator, per_image)
-    null, p_values = permutation_null(x, y, terms, estimator, permutations=permutations, seed=seed, per_image=per_image)
-    return Cells(cka(terms), low, high, null, p_values, terms)
+    errors = jackknife(x, y, terms, estimator, Units.of_images(x, per_image), DRAWS)
+    permuted = permuted_values(x, y, terms, estimator, permutations=permutations, seed=seed, per_image=per_image)
+    null, p_values = quantile_and_p_values(permuted, errors.values, TIE)
+    return Cells(errors.values, *errors.interval(), null, p_values, terms, permuted, errors)
+
+
+def group_cells(x: Sequence[Tensor], y: Sequence[Tensor], units: Units, *, permutations: int, seed: int) -> Cells:
+    """Return unbiased CKA of images in groups, see `similarity.groups`; other arguments as in `cka_cells`."""
+    terms = group_terms(x, y, units)
+    errors = group_jackknife(x, y, terms, units, DRAWS)
+    permuted = group_permuted_values(x, y, terms, units, permutations=permutations, seed=seed)
+    null, p_values = quantile_and_p_values(permuted, errors.values, ROUNDING)
+    return Cells(errors.values, *errors.interval(), null, p_values, terms, permuted, errors)
 
 
 def measured_cells(
@@ -120,7 +138,7 @@ def measured_cells(
     generator = torch.Generator().manual_seed(seed)
     permuted = _permuted_means(prepared_x, prepared_y, measure, permutations, generator, per_image)
     null, p_values = quantile_and_p_values(permuted, values, ROUNDING)
-    return Cells(values, low, high, null, p_values, Terms(per_batch, ones_x, ones_y, weights))
+    return Cells(values, low, high, null, p_values, Terms(per_batch, ones_x, ones_y, weights), permuted)
 
 
 def mean_interval(
@@ -151,7 +169,8 @@ def mean_interval(
             terms = hsic_terms(x, y, estimator, per_image)
         else:
             terms = terms.of(rows, columns)
-        error, freedom = mean_error(x, y, terms, shares, estimator, per_image)
+        error, degrees = mean_error(x, y, terms, shares, estimator, per_image)
+        freedom = float(degrees)
     else:
 
         def mean(batch_x: Tensor, batch_y: Tensor) -> Tensor:

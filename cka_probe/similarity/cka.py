@@ -125,17 +125,29 @@ def rows_of(batch: Centred, start: int, stop: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to estimate HSIC: `<centre(K), centre(L)> / divisor(n)`, from Grams stored as `H K H`."""
+    """One way to estimate HSIC: `<centre(K), centre(L)> / divisor(n)`, from Grams stored as `H K H`.
+
+    Attributes:
+        centre: Centres a stack of Grams.
+        divisor: Of the inner product of n examples.
+        recentring: Factors of the last two terms in `similarity.jackknife`, of the numbers of examples left.
+        fewest: Least number of examples that have an HSIC.
+    """
 
     centre: Callable[[Tensor], Centred]
     divisor: Callable[[int], float]
+    recentring: Callable[[Tensor], tuple[Tensor, Tensor]]
+    fewest: int
 
 
 ESTIMATORS: dict[str, Estimator] = {
     "unbiased": Estimator(
-        lambda matrix: UCentred(matrix) if matrix.numel() > LARGE else u_centre(matrix), lambda n: n * (n - 3)
+        lambda matrix: UCentred(matrix) if matrix.numel() > LARGE else u_centre(matrix),
+        lambda n: n * (n - 3),
+        lambda n: (2 / (n - 2), 1 / ((n - 1) * (n - 2))),
+        fewest=4,
     ),
-    "biased": Estimator(lambda matrix: matrix, lambda n: (n - 1) ** 2),
+    "biased": Estimator(lambda matrix: matrix, lambda n: (n - 1) ** 2, lambda n: (2 / n, 1 / n**2), fewest=2),
 }
 
 

@@ -1,81 +1,187 @@
-"""Intervals of CKA, and the null of unrelated images, without another forward pass.
+"""Intervals of CKA, without another forward pass.
 
-**Interval.** CKA is a smooth function of sums over pairs of images. To first order the pair (i, j) adds
+**Interval.** `similarity.jackknife` gives CKA without each image, exactly. With `z = arctanh CKA`, whose noise is
+nearly symmetric, the variance of z is the jackknife's, `sum_i D_i^2` with `D_i` proportional to z without image i.
+
+It counts the noise of a pair of images once for each of the two, which makes it up to sqrt(2) too wide where pairs, not
+images, carry the noise (wide layers, little similarity: the degenerate case of Efron & Stein 1981). To first order the
+pair (i, j) adds
 
     e_ij = a_ij / sqrt(Sxx Syy) - CKA/2 (b_ij / Sxx + c_ij / Syy),   a = U(K) U(L), b = U(K)^2, c = U(L)^2
 
-to it, entry by entry, weighted and divided as HSIC is; image i has the influence `I_i = 2 sum_j e_ij - e_ii`
-(the infinitesimal jackknife: Jaeckel 1972). `sum_i I_i^2` counts the noise of a pair once for each of its two
-images, which makes the plain jackknife up to sqrt(2) too wide where pairs, not images, carry the noise
-(wide layers, little similarity: the degenerate case of Efron & Stein 1981). So it is subtracted once:
+to CKA, entry by entry, weighted and divided as HSIC is. So this noise is subtracted once:
 
-    var = max(sum_i I_i^2 - 2 sum_(i != j) e_ij^2, sum_i I_i^2 / 2) * N / (N - 1)
+    var = max(sum_i D_i^2 - 2 sum_(i != j) e_ij^2 / (1 - CKA^2)^2, sum_i D_i^2 / 2)
 
-The interval is CKA plus and minus the root of this times the 97.5 % quantile of Student's t with N - 1 degrees of
-freedom. One batch is enough. If the examples are tokens, the image remains the unit, and the subtraction, which needs
-independent pairs, is omitted: the interval is conservative. Four images in one batch are a single term of the unbiased
-estimator: every influence is 0, no variance can be estimated, and the interval is all of [-1, 1].
+The interval is `tanh(z -+ t sqrt(var))` with the 97.5 % quantile t of Student's t. A few images may have most of the
+noise; its degrees of freedom are those that such a variance has (`effective_freedom`), N - 1 at most. One batch is
+enough. The tokens of an image are left out together, and the subtraction, which needs independent pairs, is omitted:
+the interval is conservative. If nothing is left without some image, as of four in one batch, no variance can be
+estimated, and the interval is all of [-1, 1].
 
-**Difference of two values on the same images.** The same, with e_ij the difference of the two.
+**Simultaneous bands.** The draws `sum_i g_i D_i` with independent standard normal g_i have, over their standard
+deviation, the correlations of the cells. The 95 % quantile of the largest |draw| of a family of cells takes the place
+of 1.96 (Chernozhukov, Chetverikov & Kato, Annals of Statistics 2013), corrected for the degrees of freedom as that of a
+single cell is.
 
-**Null.** The images of y are permuted within their batch; U-centring commutes with that.
+**Difference of two values on the same images, mean of several.** The same, without z.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
 from cka_probe.similarity.cka import (
-    ESTIMATORS,
     Centred,
     Estimator,
     Terms,
-    UCentred,
     centre_batches,
     cka,
     hsic_terms,
     row_blocks,
-    rows_of,
 )
-from cka_probe.similarity.gram import power_of_two
+from cka_probe.similarity.jackknife import Units, deviations, effective_freedom, leave_one_out
 
 Scales = tuple[Tensor, Tensor, Tensor]
 """Factors of `U(K) U(L)`, `U(K)^2` and `U(L)^2` in `e`, (rows, columns) each."""
 
-TIE = 1e-5
-"""Rounding error of a permuted value in float32; with few images, some permuted values equal the observed one."""
-TOGETHER, PAIRS = 8, 2**14
-"""Permutations, and about as many pairs of images, in one matrix product, few enough for the cache."""
+NEAR_ONE = 1 - 1e-12
+"""Largest similarity whose arctanh is taken; rounding of values at 1 is below."""
+NORMAL = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution, that of the smallest family of cells."""
 
 
-def jackknife_interval(
-    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, per_image: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Return both ends of the 95 % interval of every cell, each (rows, columns) float64, within [-1, 1].
+@dataclass(frozen=True)
+class Jackknife:
+    """The error of every cell; (rows, columns) float64 but for the draws.
+
+    Attributes:
+        values: CKA.
+        error: Standard error of arctanh CKA, infinite where it cannot be estimated.
+        freedom: Degrees of freedom of the error.
+        draws: (draws, rows, columns) float32, standard normal, correlated as the cells are.
+    """
+
+    values: Tensor
+    error: Tensor
+    freedom: Tensor
+    draws: Tensor
+
+    def with_draws(self, shares: Tensor, draws: int) -> "Jackknife":
+        """Return it with so many draws, from the shares of the units in the error, (units, rows, columns)."""
+        return replace(self, draws=_drawn(shares, _multipliers(draws, len(shares))))
+
+    def interval(self, level: Tensor | float = 0.95) -> tuple[Tensor, Tensor]:
+        """Return both ends of the interval of every cell, each (rows, columns), within [-1, 1]."""
+        quantiles = stdtrit(self.freedom.numpy(), (1 + torch.as_tensor(level, dtype=torch.float64).numpy()) / 2)
+        margin, z = torch.from_numpy(quantiles) * self.error, fisher_z(self.values)
+        low, high = (z - margin).tanh(), (z + margin).tanh()
+        return torch.minimum(low, self.values), torch.maximum(high, self.values)
+
+    def band(self, family: Tensor) -> tuple[Tensor, Tensor]:
+        """Return intervals that hold all cells of a family together, in 95 % of studies.
+
+        Args:
+            family: (rows, columns) bool; cells that are undefined are none of it.
+
+        Returns:
+            Both ends, each (rows, columns); NaN outside the family.
+        """
+        family = family & self.values.isfinite() & self.error.isfinite()
+        low, high = torch.full((2, *self.values.shape), torch.nan, dtype=torch.float64)
+        if len(self.draws) and family.any():
+            largest = self.draws[:, family].abs().amax(dim=1).double().quantile(0.95)
+            ends = self.interval(torch.special.erf(largest.clamp_min(NORMAL) / 2**0.5))
+            low[family], high[family] = (end[family] for end in ends)
+        return low, high
+
+
+def jackknife(
+    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, units: Units, draws: int = 0
+) -> Jackknife:
+    """Return the error of every cell.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
         y: Per batch, (columns, n, n) float64.
         terms: `hsic_terms` of the same matrices.
         estimator: The estimator that the matrices were centred for.
-        per_image: Examples per image.
+        units: What is left out together.
+        draws: Number of draws for bands.
     """
-    value, unweighted = cka(terms), scales_of(terms)
-    variance, floor, images = torch.zeros_like(value), torch.zeros_like(value), 0
+    values, sizes = cka(terms), units.sizes
+    normal = _multipliers(draws, len(sizes))
+    squares, fourths = torch.zeros_like(values), torch.zeros_like(values)
+    drawn = torch.zeros(draws, *values.shape)
+    if len(sizes) < 2:
+        return Jackknife(values, values + torch.inf, torch.ones_like(values), drawn)
+    for part, without in leave_one_out(x, y, terms, estimator, units):
+        shares = deviations(fisher_z(values[part]), fisher_z(without), sizes)
+        squares[part], fourths[part] = shares.square().sum(dim=0), shares.pow(4).sum(dim=0)
+        drawn[:, part] = _drawn(shares, normal)
+    noise = _pair_noise(x, y, terms, estimator) if units.are_examples else torch.zeros_like(values)
+    return replace(jackknife_of(values, squares, fourths, noise, len(sizes)), draws=drawn)
+
+
+def _multipliers(draws: int, units: int) -> Tensor:
+    """Return standard normal multipliers, (draws, units) float32; the same for the same numbers."""
+    return torch.randn(draws, units, generator=torch.Generator().manual_seed(0))
+
+
+def _drawn(shares: Tensor, multipliers: Tensor) -> Tensor:
+    """Return draws of standard deviation 1, (draws, rows, columns) float32, from shares (units, rows, columns)."""
+    scaled = (shares / shares.square().sum(dim=0).sqrt().clamp_min(torch.finfo().tiny)).float()
+    drawn: Tensor = (multipliers @ scaled.flatten(1)).unflatten(1, scaled.shape[1:])
+    return drawn
+
+
+def jackknife_of(values: Tensor, squares: Tensor, fourths: Tensor, noise: Tensor, units: int) -> Jackknife:
+    """Return the errors of CKA, (rows, columns), without draws.
+
+    Args:
+        values: CKA.
+        squares: `sum_i D_i^2`, of arctanh CKA.
+        fourths: `sum_i D_i^4`.
+        noise: `sum_(i != j) e_ij^2`, of CKA.
+        units: Number of images or groups.
+    """
+    slope = 1 / (1 - values.clamp(-NEAR_ONE, NEAR_ONE).square())
+    error, freedom = _error(squares, fourths, noise * slope.square(), values, units)
+    return Jackknife(values, error, freedom, torch.zeros(0, *values.shape))
+
+
+def jackknife_interval(
+    x: Sequence[Centred],
+    y: Sequence[Centred],
+    terms: Terms,
+    estimator: Estimator,
+    per_image: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Return both ends of the 95 % interval of every cell, each (rows, columns) float64; arguments as in `jackknife`.
+
+    The images are left out one at a time, with their `per_image` examples.
+    """
+    return jackknife(x, y, terms, estimator, Units.of_images(x, per_image)).interval()
+
+
+def fisher_z(values: Tensor) -> Tensor:
+    """Return arctanh of similarities; finite at 1."""
+    return values.clamp(-NEAR_ONE, NEAR_ONE).atanh()
+
+
+def _pair_noise(x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator) -> Tensor:
+    """Return the sum of `e_ij^2` over i != j in all batches for every cell, (rows, columns)."""
+    unweighted = scales_of(terms)
+    noise = torch.zeros_like(unweighted[0])
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
-        weight = n / per_image / estimator.divisor(n)
-        xy, xx, yy = (weight * scale for scale in unweighted)
-        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
-            influence = _influence(rows_x, rows_y, (xy, xx, yy), per_image, start).square().sum(dim=0)
-            pairs = 2 * pair_noise(rows_x, rows_y, (xy, xx, yy), start) if per_image == 1 else 0.0
-            variance += influence - pairs
-            floor += influence / 2
-        images += n // per_image
-    margin = float(stdtrit(images - 1, 0.975)) * _standard_error(variance, floor, images, x, estimator)
-    return (value - margin).clamp(-1, 1), (value + margin).clamp(-1, 1)
+        xy, xx, yy = (n / estimator.divisor(n) * scale for scale in unweighted)
+        for start, rows_x, rows_y in row_blocks(batch_x, batch_y):
+            noise += pair_noise(rows_x, rows_y, (xy, xx, yy), start)
+    return noise
 
 
 def influences(
@@ -100,7 +206,7 @@ def paired_error(
     second: tuple[Sequence[Tensor], Sequence[Tensor]],
     estimator: Estimator,
     per_image: int = 1,
-) -> tuple[Tensor, int]:
+) -> tuple[Tensor, Tensor]:
     """Return the standard error of the first CKA minus the second, and its degrees of freedom.
 
     Args:
@@ -110,30 +216,32 @@ def paired_error(
         per_image: Examples per image.
 
     Returns:
-        (rows, columns) float64, NaN where either CKA is NaN, infinite where HSIC is a single term; and N - 1.
+        (rows, columns) float64 each; the error is NaN where either CKA is NaN, infinite where HSIC is a single term.
     """
     sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
-    scales = [scales_of(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
-    variance, floor, images = torch.zeros(()), torch.zeros(()), 0
-    for x_1, y_1, x_2, y_2 in zip(*sides[0], *sides[1], strict=True):
-        n = x_1.shape[-1]
-        weight = n / per_image / estimator.divisor(n)
-        for (start, *first_rows), (_, *second_rows) in zip(
-            row_blocks(x_1, y_1, per_image), row_blocks(x_2, y_2, per_image), strict=True
-        ):
+    terms = [hsic_terms(x, y, estimator, per_image) for x, y in sides]
+    values, units = [cka(part) for part in terms], Units.of_images(sides[0][0], per_image)
+    moments = []
+    for (part, one), (_, other) in zip(
+        *(leave_one_out(x, y, part, estimator, units) for (x, y), part in zip(sides, terms, strict=True)), strict=True
+    ):
+        shares = deviations(values[0][part] - values[1][part], one - other, units.sizes)
+        moments.append((shares.square().sum(dim=0), shares.pow(4).sum(dim=0)))
+    squares, fourths = (torch.cat(parts) for parts in zip(*moments, strict=True))
+    noise = torch.zeros_like(squares)
+    for batch in zip(*sides[0], *sides[1], strict=True) if per_image == 1 else ():
+        weight = batch[0].shape[-1] / estimator.divisor(batch[0].shape[-1])
+        scales = [scales_of(part) for part in terms]
+        for (start, *first_rows), (_, *second_rows) in zip(row_blocks(*batch[:2]), row_blocks(*batch[2:]), strict=True):
             blocks = (*first_rows, *second_rows)
-            rows = [_row_noise(blocks, scales, row, per_image, start) for row in range(len(x_1))]
-            influence, pairs = (weight**2 * torch.stack(parts) for parts in zip(*rows, strict=True))
-            variance = variance + influence - 2 * pairs
-            floor = floor + influence / 2
-        images += n // per_image
-    return _standard_error(variance, floor, images, sides[0][0], estimator), images - 1
+            noise += weight**2 * torch.stack([_row_noise(blocks, scales, row, start) for row in range(len(noise))])
+    return _error(squares, fourths, noise, values[0] - values[1], len(units.sizes))
 
 
 def mean_error(
     x: Sequence[Centred], y: Sequence[Centred], terms: Terms, shares: Tensor, estimator: Estimator, per_image: int = 1
-) -> tuple[Tensor, int]:
-    """Return the standard error of a weighted mean of cells, with the noise that they share, and N - 1.
+) -> tuple[Tensor, Tensor]:
+    """Return the standard error of a weighted mean of cells, with the noise that they share, and its freedom.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
@@ -144,38 +252,36 @@ def mean_error(
         per_image: Examples per image.
 
     Returns:
-        () float64, infinite where HSIC is a single term; and N - 1.
+        () float64 each; the error is infinite where HSIC is a single term.
     """
+    units = Units.of_images(x, per_image)
+    without, noise = torch.zeros(len(units.sizes), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for part, values in leave_one_out(x, y, terms, estimator, units):
+        without += torch.where(shares[part] != 0, shares[part] * values, 0.0).sum(dim=(1, 2))
     xy, xx, yy = (shares * scale for scale in scales_of(terms))
-    variance, floor, images = torch.zeros(()), torch.zeros(()), 0
-    for batch_x, batch_y in zip(x, y, strict=True):
-        n = batch_x.shape[-1]
-        weight = n / per_image / estimator.divisor(n)
-        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
+    for batch_x, batch_y in zip(x, y, strict=True) if per_image == 1 else ():
+        weight = batch_x.shape[-1] / estimator.divisor(batch_x.shape[-1])
+        for start, rows_x, rows_y in row_blocks(batch_x, batch_y):
             flat_x, flat_y = rows_x.flatten(1), rows_y.flatten(1)
             entries = ((xy @ flat_y).addcmul_(xx.sum(dim=1)[:, None], flat_x, value=-1) * flat_x).sum(dim=0)
             entries -= yy.sum(dim=0) @ flat_y.square()
-            noise_of_rows = _noise_of(entries.view(1, *rows_x.shape[1:]), per_image, start)
-            influence, pairs = (weight**2 * noise[0] for noise in noise_of_rows)
-            variance = variance + influence - 2 * pairs
-            floor = floor + influence / 2
-        images += n // per_image
-    return _standard_error(variance, floor, images, x, estimator), images - 1
+            noise += weight**2 * _off_diagonal(entries.view(1, *rows_x.shape[1:]), start)[0]
+    value = torch.where(shares != 0, shares * cka(terms), 0.0).sum()
+    deviation = deviations(value, without, units.sizes)
+    return _error(deviation.square().sum(), deviation.pow(4).sum(), noise, value, len(units.sizes))
+
+
+def _error(squares: Tensor, fourths: Tensor, noise: Tensor, values: Tensor, units: int) -> tuple[Tensor, Tensor]:
+    """Return standard errors and their degrees of freedom from the sums of the units' shares and the noise of pairs."""
+    variance = torch.maximum(squares - 2 * noise, squares / 2)
+    error = torch.where(values.isnan(), torch.nan, variance.sqrt().nan_to_num(torch.inf, torch.inf))
+    return error, effective_freedom(squares, fourths, units)
 
 
 def scales_of(terms: Terms) -> Scales:
     """Return the factors in `e`, before the weights of batches."""
     value, (_, xx, yy) = cka(terms), terms.sums()
     return 1.0 / (xx.sqrt()[:, None] * yy.sqrt()[None, :]), value / (2 * xx[:, None]), value / (2 * yy[None, :])
-
-
-def _standard_error(
-    variance: Tensor, floor: Tensor, images: int, batches: Sequence[Centred], estimator: Estimator
-) -> Tensor:
-    """Return the standard error, (rows, columns); infinite for a single term of the unbiased HSIC, four examples."""
-    error = (torch.maximum(variance, floor) * images / (images - 1)).sqrt()
-    single = estimator is ESTIMATORS["unbiased"] and [batch.shape[-1] for batch in batches] == [4]
-    return error + torch.inf if single else error
 
 
 def _influence(x: Tensor, y: Tensor, scales: Scales, per_image: int, start: int) -> Tensor:
@@ -218,150 +324,17 @@ def _sum_of_squares(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
     return (xy.square() + 2 * xx * yy) * both + xx.square() * fourth_x + yy.square() * fourth_y - 2 * xy * cubes
 
 
-def _row_noise(
-    blocks: tuple[Tensor, ...], scales: list[Scales], row: int, per_image: int, start: int
-) -> tuple[Tensor, Tensor]:
-    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2` of the difference in one row of cells, (columns,) each."""
+def _row_noise(blocks: tuple[Tensor, ...], scales: list[Scales], row: int, start: int) -> Tensor:
+    """Return `sum_(i != j) e_ij^2` of the difference in one row of cells, (columns,)."""
     first, second = (
         xy[row, :, None, None] * x[row] * y
         - xx[row, :, None, None] * x[row].square()
         - yy[row, :, None, None] * y.square()
         for (x, y), (xy, xx, yy) in zip((blocks[:2], blocks[2:]), scales, strict=True)
     )
-    return _noise_of(first - second, per_image, start)
+    return _off_diagonal(first - second, start)
 
 
-def _noise_of(entries: Tensor, per_image: int, start: int) -> tuple[Tensor, Tensor]:
-    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2`, (cells,) each, of rows from `start` on of `e`, (cells, r, n)."""
-    cells, rows, n = entries.shape
-    blocks = entries.reshape(cells, rows // per_image, per_image, n // per_image, per_image).sum(dim=(2, 4))
-    diagonal = blocks.diagonal(offset=start // per_image, dim1=1, dim2=2)
-    influence = (2 * blocks.sum(dim=2) - diagonal).square().sum(dim=1)
-    if per_image > 1:  # pairs of tokens are not independent
-        return influence, torch.zeros_like(influence)
-    return influence, entries.square().sum(dim=(1, 2)) - diagonal.square().sum(dim=1)
-
-
-def permutation_null(
-    x: Sequence[Centred],
-    y: Sequence[Centred],
-    terms: Terms,
-    estimator: Estimator,
-    *,
-    permutations: int,
-    seed: int,
-    per_image: int = 1,
-) -> tuple[Tensor, Tensor]:
-    """Return what unrelated images reach: the 95 % quantile, and the one-sided p-values of the observed values.
-
-    All cells share the permutations.
-
-    Args:
-        x: Per batch, (rows, n, n) float64, from `centre_batches`.
-        y: Per batch, (columns, n, n) float64.
-        terms: `hsic_terms` of the same matrices.
-        estimator: The estimator that the matrices were centred for.
-        permutations: Number of permutations; 0 gives NaN.
-        seed: Seed of the permutations.
-        per_image: Examples per image; they are moved together.
-
-    Returns:
-        (rows, columns) float64 each; p = (1 + #{permuted >= observed}) / (1 + permutations).
-    """
-    value = cka(terms)
-    generator = torch.Generator().manual_seed(seed)
-    sums = torch.zeros(permutations, *value.shape, dtype=torch.float64)
-    sum_xx, sum_yy = terms.sums()[1:]
-    # float32 is precise enough for a quantile, once the layers are scaled into its range
-    scale_x, scale_y = (
-        torch.tensor([power_of_two(total**0.5 if total > 0 else 0.0) for total in side.tolist()], dtype=torch.float64)
-        for side in (sum_xx, sum_yy)
-    )
-    for batch_x, batch_y, weight in zip(x, y, terms.weights, strict=True):
-        n = batch_x.shape[-1]
-        order = permute_images(permutations, n, per_image, generator)
-        # U(K) is orthogonal to what U-centring takes from L, so a large L is neither centred nor copied
-        matrices_y = batch_y.matrices if isinstance(batch_y, UCentred) else batch_y
-        step = max(1, PAIRS // n)
-        # large matrices are not copied
-        small_y = None if 8 * step <= n else (matrices_y * scale_y[:, None, None]).float().flatten(1).T.contiguous()
-        for start in range(0, n, step):
-            rows_x = rows_of(batch_x, start, start + step)[:, :, start:]
-            ones = torch.ones(rows_x.shape[1:], dtype=torch.float64)
-            doubled = ones.triu() + ones.triu(1)  # pairs i < j, twice: the matrices are symmetric
-            scaled_x = rows_x * (doubled * float(weight) / estimator.divisor(n)) * scale_x[:, None, None]
-            pairs_x = scaled_x.float().flatten(1)
-            rows = range(start, min(start + step, n))
-            if small_y is not None:
-                pairs_x = pairs_x[:, doubled.flatten() > 0]
-            for first in range(0, permutations, TOGETHER):
-                part = order[first : first + TOGETHER]
-                if small_y is None:
-                    products = pairs_x @ _permuted_rows(matrices_y, scale_y, part, rows).mT
-                    products = products.unflatten(1, (-1, len(part))).movedim(2, 0)
-                else:
-                    products = pairs_x @ _permuted_triangle(small_y, part, rows)
-                    products = products.unflatten(1, (len(part), -1)).movedim(1, 0)
-                sums[first : first + TOGETHER] += products
-    lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
-    return quantile_and_p_values(sums / lengths, value, TIE)
-
-
-def _permuted_rows(matrices: Tensor, scales: Tensor, order: Tensor, rows: range) -> Tensor:
-    """Return some rows of permuted matrices, from their first row's column on, in permutation after permutation.
-
-    Args:
-        matrices: (columns, n, n) float64.
-        scales: (columns,) float64, factors that bring them into the range of float32.
-        order: (count, n) int64.
-        rows: The rows.
-
-    Returns:
-        (columns * count, pairs) float32.
-    """
-    count, n = order.shape
-    permuted = torch.empty(len(matrices), count, len(rows), n - rows.start)
-    images = order[:, rows.start : rows.stop].flatten()
-    others = order[:, None, rows.start :].expand(-1, len(rows), -1)
-    for matrix, scale, out in zip(matrices, scales, permuted, strict=True):
-        torch.mul(matrix.index_select(0, images).view(count, -1, n).gather(2, others), scale, out=out)
-    return permuted.flatten(0, 1).flatten(1)
-
-
-def _permuted_triangle(pairs: Tensor, order: Tensor, rows: range) -> Tensor:
-    """Return the pairs i <= j of some rows of permuted matrices.
-
-    Args:
-        pairs: (n * n, columns) float32, the scaled matrices.
-        order: (count, n) int64.
-        rows: The rows.
-
-    Returns:
-        (pairs, count * columns) float32.
-    """
-    n = order.shape[1]
-    i, j = torch.triu_indices(len(rows), n - rows.start) + rows.start
-    indices = order.mT[i].mul_(n).add_(order.mT[j])
-    return pairs.index_select(0, indices.flatten()).view(len(i), -1)
-
-
-def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:
-    """Return permutations of n examples that move those of one image together, (count, n) int64."""
-    images = torch.rand(count, n // per_image, generator=generator, dtype=torch.float64).argsort(dim=1)
-    return (images[:, :, None] * per_image + torch.arange(per_image)).flatten(1)
-
-
-def quantile_and_p_values(permuted: Tensor, values: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return the 95 % quantile of permuted values and the one-sided p-values, (rows, columns) float64 each.
-
-    Args:
-        permuted: (permutations, rows, columns) float64; without permutations the results are NaN.
-        values: (rows, columns) float64, observed; the results are NaN where they are.
-        tolerance: Permuted values that are lower by less than this count as equal.
-    """
-    if not len(permuted):
-        return torch.full_like(values, torch.nan), torch.full_like(values, torch.nan)
-    defined = ~values.isnan()
-    quantile = torch.where(defined, permuted.quantile(0.95, dim=0), torch.nan)
-    exceed = (permuted >= values - tolerance).sum(dim=0).double()
-    return quantile, torch.where(defined, (1 + exceed) / (1 + len(permuted)), torch.nan)
+def _off_diagonal(entries: Tensor, start: int) -> Tensor:
+    """Return `sum_(i != j) e_ij^2`, (cells,), of rows from `start` on of `e`, (cells, r, n)."""
+    return entries.square().sum(dim=(1, 2)) - entries.diagonal(offset=start, dim1=1, dim2=2).square().sum(dim=1)

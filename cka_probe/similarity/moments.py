@@ -10,10 +10,9 @@ The second is Song et al. 2012, eq. 5, with `tr(K L) = |C|^2 - sum a b` and `1^T
 empty diagonal. All sums are in float64. They are taken of features minus the mean of the first batch, so that a large
 common mean costs no digits, and moved to the mean of all images at the end.
 
-**Interval.** The infinitesimal jackknife of `similarity.intervals`. The influence of an image needs sums over all
-images and the features of this one (`_row_sums`). So the features of a random sample of images are kept (`KEPT`;
-reservoir sampling: Vitter 1985). Their mean square influence, and the mean square of `e_ij` over their pairs, estimate
-those of all images. With no more images than are kept, the interval is that of the Grams.
+**Interval.** That of `similarity.intervals`. CKA without an image needs sums over all images and the features of this
+one (`_row_sums`), so those of a random sample are kept (`KEPT`; reservoir sampling: Vitter 1985), which stand for all.
+With no more images than are kept, the interval is that of the Grams.
 
 **Null.** If the images of y are permuted, `<U(K), U(L)>` has the mean 0 and the variance
 
@@ -33,13 +32,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.special import gammaincc, gammainccinv, stdtrit
+from scipy.special import gammaincc, gammainccinv
 from torch import Tensor
 
 from cka_probe.similarity.cells import Cells
 from cka_probe.similarity.cka import ESTIMATORS, Centred, Estimator, Terms, UCentred, cka, row_blocks
 from cka_probe.similarity.gram import rounding_share
-from cka_probe.similarity.intervals import pair_noise, scales_of
+from cka_probe.similarity.intervals import Jackknife, fisher_z, jackknife_of, pair_noise, scales_of
+from cka_probe.similarity.jackknife import Losses, ratio
 
 NOISE = 1e-12
 """An unbiased inner product of a layer with itself below this share of the biased one is rounding."""
@@ -253,7 +253,7 @@ class Moments:
         divisor, weights = estimator.divisor(n), torch.tensor([float(n)], dtype=torch.float64)
         terms = Terms(xy[None] / divisor, xx[None] / divisor, yy[None] / divisor, weights)
         values = cka(terms)
-        margin = float(stdtrit(n - 1, 0.975)) * self._standard_error(terms, rows, columns, pairs, estimator)
+        errors = self._errors(terms, rows, columns, pairs, estimator)
         quantile, p_values = values.new_full((2, *values.shape), torch.nan)
         if null:
             x, y = (
@@ -261,40 +261,42 @@ class Moments:
                 for own, side in ((rows, self.x), (columns, self.y))
             )
             quantile, p_values = null_of_moments(values, _stacked(x), _stacked(y), n)
-        return Cells(values, (values - margin).clamp(-1, 1), (values + margin).clamp(-1, 1), quantile, p_values, terms)
+        return Cells(values, *errors.interval(), quantile, p_values, terms)
 
-    def _standard_error(
+    def _errors(
         self, terms: Terms, rows: list[Pair], columns: list[Pair], pairs: list[list[Pair]], estimator: Estimator
-    ) -> Tensor:
-        """Return the standard error of CKA, (rows, columns), from the influences of the sampled images."""
+    ) -> Jackknife:
+        """Return the errors of CKA, from the values without each of the sampled images."""
         n, unbiased = self.x.count, estimator is ESTIMATORS["unbiased"]
-        weight = n / estimator.divisor(n)
-        xy, xx, yy = (weight * scale for scale in scales_of(terms))
+        xy, xx, yy = (n / estimator.divisor(n) * scale for scale in scales_of(terms))
         x, y = self.x.sampled(), self.y.sampled()
         a, b = ([layer.square().sum(dim=1) for layer in side] for side in (x, y))
         own_x, own_y = (
-            [_row_sums(pair, layer, layer, n, unbiased) for pair, layer in zip(own, side, strict=True)]
-            for own, side in ((rows, x), (columns, y))
+            torch.stack([_row_sums(pair, layer, layer, n, unbiased) for pair, layer in zip(*both, strict=True)], dim=1)
+            for both in ((rows, x), (columns, y))
         )
-        squares = torch.zeros_like(xy)
-        for i, row in enumerate(pairs):
-            for j, pair in enumerate(row):
-                entries = (
-                    xy[i, j] * _row_sums(pair, x[i], y[j], n, unbiased) - xx[i, j] * own_x[i] - yy[i, j] * own_y[j]
-                )
-                influence = 2 * entries
-                if not unbiased:
-                    influence -= xy[i, j] * a[i] * b[j] - xx[i, j] * a[i].square() - yy[i, j] * b[j].square()
-                squares[i, j] = influence.square().sum()
-        m = len(x[0])
+        cross = [
+            torch.stack([_row_sums(pair, x[i], layer, n, unbiased) for pair, layer in zip(row, y, strict=True)], dim=1)
+            for i, row in enumerate(pairs)
+        ]
+        lengths_x, lengths_y = (torch.stack(side, dim=1) * (not unbiased) for side in (a, b))
+        blocks = lengths_x[:, :, None] * lengths_y[:, None], lengths_x.square(), lengths_y.square()
+        sums, hsics = (torch.stack(cross, dim=1), own_x, own_y), (terms.xy, terms.xx, terms.yy)
+        m, left = len(x[0]), torch.full((len(x[0]),), n - 1)
+        without = ratio(
+            *(
+                Losses(rows, block, rows - block, block).remainder(hsic[0] * estimator.divisor(n), left, estimator)
+                for rows, block, hsic in zip(sums, blocks, hsics, strict=True)
+            )
+        )
+        shares = ((n - 1) / n) ** 0.5 * (fisher_z(without) - fisher_z(without).mean(dim=0))
         totals = (torch.stack([pair.totals[0] for pair in own]) * unbiased for own in (rows, columns))
         grams = [_SampleGrams(side, total, n, unbiased) for side, total in zip((x, y), totals, strict=True)]
         noise = torch.zeros_like(xy)
         for start, rows_x, rows_y in row_blocks(grams[0], grams[1]):
             noise += pair_noise(rows_x, rows_y, (xy, xx, yy), start)
-        squares, noise = squares * n / m, noise * (n * (n - 1)) / (m * (m - 1))
-        error = (torch.maximum(squares - 2 * noise, squares / 2) * n / (n - 1)).sqrt()
-        return error + torch.inf if unbiased and n == 4 else error
+        squares, fourths = (n / m * shares.pow(power).sum(dim=0) for power in (2, 4))
+        return jackknife_of(cka(terms), squares, fourths, noise * (n * (n - 1)) / (m * (m - 1)), n)
 
 
 def null_of_moments(values: Tensor, x: Spectrum, y: Spectrum, n: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from helpers.attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.alignment import ZERO
 from cka_probe.attribution.attributions import AVERAGED, COLUMNS, CONTROLS, FORMAT, Attributions
-from cka_probe.comparison.results import distinct_names
+from cka_probe.comparison.names import distinct_names
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.similarity.resampling import bootstrap_interval
 

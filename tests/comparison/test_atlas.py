@@ -46,7 +46,7 @@ def test_every_pair_is_the_comparison_of_the_two(atlas, tmp_path):
     named = replace(pair, x=replace(pair.x, name="step_1"), y=replace(pair.y, name="step_3"))
     for name in MATRICES:  # sums in another order
         np.testing.assert_allclose(getattr(many, name), getattr(named, name), atol=1e-6 if name == "null" else 1e-12)
-    numbers = {name: getattr(named, name) for name in (*MATRICES, "terms")}
+    numbers = {name: getattr(named, name) for name in (*MATRICES, "terms", "family")}
     replace(many, **numbers).save(tmp_path / "of_many.json")
     named.save(tmp_path / "of_two.json")
     assert (tmp_path / "of_many.json").read_bytes() == (tmp_path / "of_two.json").read_bytes()

@@ -47,8 +47,8 @@ def test_the_mean_of_one_cell_has_the_interval_of_the_cell(estimator, per_image)
         [mean_interval(x, y, only(i, j), MEASURES["cka"], ESTIMATORS[estimator], per_image) for j in range(3)]
         for i in range(3)
     ]
-    inside = (cells.low > -1) & (cells.high < 1)
-    torch.testing.assert_close(torch.tensor(half, dtype=torch.float64)[inside], (cells.high - cells.values)[inside])
+    expected = (cells.high - cells.low) / 2  # of arctanh CKA, so only nearly the same
+    torch.testing.assert_close(torch.tensor(half, dtype=torch.float64), expected, rtol=0.2, atol=0)
 
 
 def test_the_mean_of_one_cell_has_its_interval_by_a_measure_that_is_a_mean_over_batches():

@@ -34,7 +34,11 @@ const isNotAbove = cell => cell.above !== null && cell.above <= 0;
 // The layers of a cell and its numbers, which are null where there is none.
 function valuesOf(r, {row, column}) {
   const [value, low, high, chance, p] = ["values", "low", "high", "null", "p_values"].map(name => r[name][row][column]);
-  return {x: r.rows[row], y: r.columns[column], value, low, high, chance, p, width: less(high, low), above: less(value, chance)};
+  const {low: lows, high: highs, p_values: ps, max} = r.family ?? {}, at = matrix => matrix?.[row][column] ?? null;
+  const tau = max?.tau ?? null, most = r.settings.range?.[1] ?? 1;
+  const calibrated = tau === null || value === null ? null : Math.min(1, Math.max(0, (value - tau) / Math.max(most - tau, 1e-12)));
+  const family = {low: at(lows), high: at(highs), p: at(ps), calibrated};
+  return {family, x: r.rows[row], y: r.columns[column], value, low, high, chance, p, width: less(high, low), above: less(value, chance)};
 }
 
 const nameOf = (cell, between) => `${cell.x.name} ${between} ${cell.y.name}`;
@@ -50,6 +54,9 @@ function factsOf(result, cell) {
     cell.low !== null && ["95 % interval", intervalOf(cell)],
     cell.chance !== null && ["chance (95 %)", fixed(cell.chance)],
     cell.p !== null && ["p", fixed(cell.p) + least],
+    cell.family.low !== null && ["95 % band of all cells", intervalOf(cell.family)],
+    cell.family.p !== null && ["p among all cells", fixed(cell.family.p)],
+    cell.family.calibrated !== null && ["calibrated", fixed(cell.family.calibrated)],
   ].filter(Boolean);
 }
 

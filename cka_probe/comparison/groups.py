@@ -1,0 +1,181 @@
+"""Images that are not independent: copies of each other, and groups such as the frames of a video.
+
+**Copies.** Images with the same hash are exact copies. Two images of a batch are nearly copies if their distance is at
+most `NEAR` of the median distance in every layer of both models; layers that vary in few directions (effective
+dimension `(tr K)^2 / |K|^2` below `DIRECTIONS`) do not count, since in these many images are near each other.
+
+**Groups.** A group is left out as a whole for intervals, and exchanged with another one of its size for the null.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.errors import DataError
+from cka_probe.images.stream import image_source
+from cka_probe.similarity.features import tokens_per_image
+from cka_probe.similarity.gram import double_centre
+from cka_probe.similarity.jackknife import Units
+from cka_probe.similarity.measures import Measure
+
+NEAR = 0.1
+"""Distance of near copies, as a share of the median distance."""
+DIRECTIONS = 8.0
+FEWEST = 4
+"""Least number of images in a batch."""
+
+
+def duplicates(x: Fingerprint, y: Fingerprint) -> dict[str, list[list[int]]]:
+    """Return groups of images that are copies, by number: `exact` and `near`, of which no two are exact copies.
+
+    Args:
+        x: One side.
+        y: The other, of the same images or of others in pairs; a copy is one of both.
+    """
+    positions: dict[tuple[str, str], list[int]] = {}
+    for number, hashes in enumerate(zip(x.images, y.images, strict=True)):
+        positions.setdefault(hashes, []).append(number)
+    exact = [numbers for numbers in positions.values() if len(numbers) > 1]
+    copies = {number for numbers in exact for number in numbers[1:]}
+    near, start, per_image = [], 0, tokens_per_image(x.settings.features)
+    for batch_x, batch_y in zip(x.grams, y.grams, strict=True) if per_image == 1 else ():
+        rest = [number for number in range(batch_x.shape[-1]) if start + number not in copies]
+        near += [[start + number for number in numbers] for numbers in _near([*batch_x, *batch_y], rest)]
+        start += batch_x.shape[-1]
+    return {name: groups for name, groups in (("exact", exact), ("near", near)) if groups}
+
+
+def _near(grams: Sequence[torch.Tensor], images: list[int]) -> list[list[int]]:
+    """Return groups of near copies among some images of a batch, from the Grams of all layers, (n, n) each."""
+    grams = [gram for gram in grams if gram.trace().square() >= DIRECTIONS * gram.square().sum() > 0]
+    if not grams or len(images) < FEWEST:
+        return []
+    index = torch.tensor(images)
+    rows, columns = torch.triu_indices(len(images), len(images), offset=1)
+    alike = torch.ones(len(rows), dtype=torch.bool)
+    for gram in grams:
+        lengths = gram.diagonal()[index]
+        distances = (lengths[:, None] + lengths - 2 * gram[index[:, None], index])[rows, columns]
+        alike &= distances <= NEAR**2 * distances.median()
+    alike = alike.nonzero().flatten()
+    group: dict[int, list[int]] = {}
+    for i, j in zip(rows[alike].tolist(), columns[alike].tolist(), strict=True):
+        first, second = group.setdefault(i, [i]), group.setdefault(j, [j])
+        if first is not second:
+            first += second
+            group |= dict.fromkeys(second, first)
+    return [sorted(images[number] for number in numbers) for number, numbers in group.items() if min(numbers) == number]
+
+
+def without_copies(x: Fingerprint, y: Fingerprint, units: Units | None = None) -> tuple[Fingerprint, Fingerprint]:
+    """Return both sides with one image of each group of copies.
+
+    Raises:
+        DataError: Fewer than four images are left in a batch, or there are groups of images (`units`) as well.
+    """
+    if units is not None:
+        raise DataError("expected groups or merge_duplicates, found both; give copies the same group")
+    copies = {n for groups in duplicates(x, y).values() for numbers in groups for n in numbers[1:]}
+    return (_without(x, copies), _without(y, copies)) if copies else (x, y)
+
+
+def _without(side: Fingerprint, images: set[int]) -> Fingerprint:
+    """Return a fingerprint without some images; the Grams of the others are centred again."""
+    per_image, grams, start = tokens_per_image(side.settings.features), [], 0
+    for stack in side.grams:
+        count = stack.shape[-1] // per_image
+        rest = torch.tensor([number for number in range(count) if start + number not in images], dtype=torch.int64)
+        if len(rest) < FEWEST:
+            raise DataError(
+                f"expected at least {FEWEST} images in a batch without copies, found {len(rest)}; use a larger --batch"
+            )
+        rows = (rest[:, None] * per_image + torch.arange(per_image)).flatten()
+        grams.append(double_centre(stack[:, rows[:, None], rows]))
+        start += count
+    hashes = tuple(value for number, value in enumerate(side.images) if number not in images)
+    return replace(side, grams=tuple(grams), images=hashes)
+
+
+def units_of(groups: Sequence[Any], side: Fingerprint, measure: Measure, estimator: str) -> Units:
+    """Return groups as units of intervals and null.
+
+    Args:
+        groups: The group of each image, in the order of the images: any labels.
+        side: A fingerprint of the images.
+        measure: Has to be CKA.
+        estimator: Has to be the unbiased one.
+
+    Raises:
+        DataError: The measure or estimator is another, there are more or fewer labels than images, or fewer than four
+            groups in a batch.
+    """
+    if not measure.sums or estimator != "unbiased":
+        raise DataError(f"expected unbiased cka for groups, found {estimator} {measure.name}; omit the groups")
+    if len(groups) != len(side.images):
+        raise DataError(f"expected the group of each of {len(side.images)} images, found {len(groups)} groups")
+    numbers: dict[Any, int] = {}
+    labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in groups])
+    per_image = tokens_per_image(side.settings.features)
+    sizes = [stack.shape[-1] // per_image for stack in side.grams]
+    fewest = min(len(part.unique()) for part in labels.split(sizes))
+    if fewest < FEWEST:
+        raise DataError(
+            f"expected at least {FEWEST} groups of images in each batch, found {fewest}; use a larger --batch, or "
+            "smaller groups"
+        )
+    return Units(tuple(part.repeat_interleave(per_image) for part in labels.split(sizes)), per_image)
+
+
+def group_labels(groups: str, data: str, *, num: int | None, seed: int, skipped: Sequence[str] = ()) -> list[str]:
+    """Return the group of each image of a comparison, in its order.
+
+    Args:
+        groups: A CSV file with the columns `name` (as in the folder or dataset, with or without suffix) and `group`; or
+            `folder`, for the folder of each image.
+        data: The images.
+        num: Largest number of images, as in the comparison.
+        seed: Seed of their choice.
+        skipped: Names of unreadable images.
+
+    Raises:
+        DataError: The images have no names, the file cannot be read, or an image has no group.
+    """
+    source = image_source(data)
+    if source.describe is None:
+        raise DataError(f"expected images with names for groups, found {source.name}; give groups in Python")
+    names = [source.describe(index) for index in source.indices(num, seed)]
+    paths = [PurePosixPath(name) for name in names if name not in skipped]
+    if groups == "folder":
+        return [str(path.parent) for path in paths]
+    try:
+        table = pd.read_csv(groups, dtype=str).set_index("name")["group"].dropna()
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{groups}: expected a CSV file with the columns name and group, found: {error}") from error
+    labels = table.to_dict()
+    missing = [path for path in paths if not {str(path), str(path.with_suffix(""))} & labels.keys()]
+    if missing:
+        raise DataError(f"{groups}: expected the group of each image, found none of {missing[0]}; add a row for it")
+    return [labels.get(str(path), labels.get(str(path.with_suffix("")))) for path in paths]
+
+
+def with_groups(
+    result: SimilarityMatrix, copies: Mapping[str, Any], merged: bool = False, units: Units | None = None
+) -> SimilarityMatrix:
+    """Return a result that tells of copies and groups among its images.
+
+    Args:
+        result: The result.
+        copies: From `duplicates`, by number before any were left out.
+        merged: Whether one of each group of copies was used.
+        units: Groups of images, if there are any.
+    """
+    images: dict[str, Any] = {"copies": {**copies, "merged": merged}} if copies else {}
+    if units is not None:
+        images["groups"] = len(units.sizes)
+    return replace(result, images={**result.images, **images}) if images else result
