@@ -90,6 +90,7 @@ def page_of(folder: str | Path) -> Page:
         blocks=tuple(_labelled(block, page.label) for page in pages for block in page.blocks),
         subtitle=" ".join(page.subtitle for page in pages if page.subtitle),
         warnings=tuple(f"{page.label}: {warning}" for page in pages for warning in page.warnings),
+        max_bytes=max(page.max_bytes or 0 for page in pages) or None,
     )
 
 

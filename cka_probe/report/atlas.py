@@ -45,6 +45,10 @@ OVER_CHECKPOINTS = {
 """Captions of the figures in the folder, by the stem of their files."""
 MAX_CELLS = 20_000
 """Cells of the matrices of a page, about 2 MB."""
+MAX_BYTES = 5_000_000
+"""Largest size of the page; the matrix of 50 models at 12 depths takes 1 MB of it."""
+MODEL_CELLS = 2.5
+"""What a cell of the matrix of models takes of `MAX_CELLS`."""
 MATRIX_CELLS = 300
 """What the frame of a matrix adds to its cells in the size of a page."""
 
@@ -93,6 +97,7 @@ def read(folder: Path) -> Page:
         subtitle=f"{result_title(first)}, over {atlas.images_text}.",
         warnings=atlas_warnings(atlas),
         label="Models",
+        max_bytes=MAX_BYTES,
     )
 
 
@@ -116,7 +121,7 @@ def _pair_frame(atlas: Atlas) -> pd.DataFrame:
 
 def _pair_blocks(atlas: Atlas, name: str) -> dict[tuple[int, int], MatrixBlock]:
     """Return the folded matrices of pairs that a page has room for, in the order of the pairs."""
-    blocks, room = {}, float(MAX_CELLS)
+    blocks, room = {}, MAX_CELLS - MODEL_CELLS * len(atlas.names) ** 2
     for i, j in sorted(atlas.results, key=lambda pair: (pair[0] > 0, pair[1] - pair[0] > 1)):
         result = atlas.results[i, j]
         room -= result.values.size + MATRIX_CELLS

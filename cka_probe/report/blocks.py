@@ -158,6 +158,7 @@ class Page:
         subtitle: One sentence under the title.
         warnings: Sentences to read before quoting a number, in a box at the top.
         label: Prefix of its headings where it is one of several on a page.
+        max_bytes: Largest size of its document; None for that of most pages.
     """
 
     title: str
@@ -165,6 +166,7 @@ class Page:
     subtitle: str = ""
     warnings: tuple[str, ...] = ()
     label: str = ""
+    max_bytes: int | None = None
 
 
 def modules(result: SimilarityMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]:

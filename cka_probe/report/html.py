@@ -68,12 +68,13 @@ def render(page: Page, folder: Path | None = None, venue: str | None = None) -> 
         venue: Of `plotting.style.VENUES`, whose column or page the figures that are downloaded are as wide as.
 
     Returns:
-        At most `MAX_BYTES` as UTF-8.
+        At most `MAX_BYTES`, or the page's own limit, as UTF-8.
 
     Raises:
         OutputError: It is larger, however small the images; the largest blocks are named.
         DataError: An image cannot be read.
     """
+    limit = page.max_bytes or MAX_BYTES
     slugs = (re.sub("[^a-z0-9]+", "-", _title(block).lower()) for block in page.blocks)
     blocks = {f"{slug}-{index}": block for index, (slug, block) in enumerate(zip(slugs, page.blocks, strict=True))}
     matrices = [block for block in page.blocks if isinstance(block, MatrixBlock)]
@@ -89,12 +90,12 @@ def render(page: Page, folder: Path | None = None, venue: str | None = None) -> 
                 html[name] = template.render(id=name, block=block, quality=quality, exact=exact, files=files.get(name))
         document = _document(page, blocks, html)
         size = len(document.encode("utf-8"))
-        if size <= MAX_BYTES:
+        if size <= limit:
             return document
     largest = sorted(blocks, key=lambda name: -len(html[name]))[:3]
     names = (f"{_title(blocks[name])!r} {len(html[name]) / 1e6:.1f} MB" for name in largest)
     raise OutputError(
-        f"expected a page of at most {MAX_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its images at the lowest "
+        f"expected a page of at most {limit / 1e6:g} MB, found {size / 1e6:.2f} MB with its images at the lowest "
         f"quality; largest: {', '.join(names)}; omit some, or write several pages"
     )
 

@@ -6,13 +6,25 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import every_figure
 from helpers.result_folders import atlas, attributions, comparison, depth_scores, label_scores, run, strip
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError
 from cka_probe.report import KINDS, kinds_of, page_of, report
-from cka_probe.report.atlas import MATRIX_CELLS
-from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, ModelsBlock, TableBlock, Text, Thumbnails
+from cka_probe.report.atlas import MATRIX_CELLS, MAX_BYTES, MODEL_CELLS
+from cka_probe.report.blocks import (
+    Facts,
+    FigureBlock,
+    Heading,
+    MatrixBlock,
+    ModelsBlock,
+    Page,
+    TableBlock,
+    Text,
+    Thumbnails,
+)
+from cka_probe.report.html import render
 from ckaprobe_cli import app
 from ckaprobe_cli.results_folder import RECORD
 
@@ -113,9 +125,14 @@ def test_several_models_have_a_matrix_and_every_pair(tmp_path):
     assert html.count('<details class="pair"') == 6
 
 
+def test_the_matrix_of_fifty_models_leaves_room_for_those_of_pairs():
+    block = ModelsBlock(every_figure.atlas(50), {})
+    assert 100 * MODEL_CELLS * 50**2 < len(render(Page("a", (block,)))) < MAX_BYTES / 3
+
+
 def test_a_page_of_many_pairs_keeps_those_with_the_first_and_the_previous_model(tmp_path, monkeypatch):
     atlas(tmp_path, 4)
-    monkeypatch.setattr("cka_probe.report.atlas.MAX_CELLS", 5 * (9 + MATRIX_CELLS))
+    monkeypatch.setattr("cka_probe.report.atlas.MAX_CELLS", 5 * (9 + MATRIX_CELLS) + MODEL_CELLS * 4**2)
     page = page_of(tmp_path)
     assert list(blocks(page, ModelsBlock)[0].links) == [(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)]
     assert "1 of 6 pairs are not in this page" in texts(page)
