@@ -4,8 +4,8 @@
 
 The intrinsic multi-scale distance (IMD, Tsitsulin et al. 2020) and the representation topology divergence (RTD,
 Barannikov et al. 2022) are not among them. IMD compares two spectra and not which image is where, so unrelated images
-give the same value: it has no null. RTD needs persistent homology for each pair of layers and each permutation, which
-takes minutes where the others take milliseconds. Both are unbounded distances, not similarities.
+give the same value: it has no null. RTD needs persistent homology for each pair of layers, and again for each
+permutation of the null. Both are unbounded distances, not similarities.
 """
 
 from collections.abc import Callable
