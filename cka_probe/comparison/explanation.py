@@ -109,7 +109,8 @@ class Explanation(Document):
         curve = ", ".join(f"{value:.3f} (k = {count})" for count, value in self.curve) or "too few images"
         lines.append(f"without the k most influential of {len(self.images)} images: {curve}")
         lines += [
-            f"leading components, {count}: {x:.0%} of the variance of x, {y:.0%} of that of y, {cell:.0%} of the biased CKA"
+            f"leading components, {count}: {x:.0%} of the variance of x, {y:.0%} of that of y, "
+            f"{cell:.0%} of the biased CKA"
             for count, x, y, cell in self.components
         ]
         lines.append(f"outliers: {_listed(self.outliers)}")
