@@ -120,13 +120,14 @@ def new_folder(name: str) -> Iterator[Path]:
 
 def start(name: str, folder: Path) -> int:
     """Start a command in a fork, and return its process."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command itself handles it
     process = os.fork()
     if process:
+        signal.signal(signal.SIGINT, before)
         with suppress(PermissionError, ProcessLookupError):  # the child does it too, whichever is first
             os.setpgid(process, process)
         return process
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     log = os.open(FOLDER / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -135,6 +136,7 @@ def start(name: str, folder: Path) -> int:
 
     sys.argv = ["ckaprobe", *words_of(name, INPUTS, ".")]
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         ckaprobe()
     except SystemExit as end:
         sys.stdout.flush()
