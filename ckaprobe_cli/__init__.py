@@ -6,6 +6,7 @@ progress to stderr. An error is one line on stderr, with exit code 2 if the user
 
 import _thread
 import os
+import signal
 import sys
 import threading
 import time
@@ -75,10 +76,18 @@ def options(
     """
 
 
+def _interrupt() -> None:
+    """Interrupt the main thread, also one that waits where the system can do that."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def _interrupt_again(event: Any) -> None:
     """Interrupt the command after a Ctrl-C that Python swallowed, as it does in callbacks of weak references."""
     if issubclass(event.exc_type, KeyboardInterrupt):
-        timer = threading.Timer(0.1, _thread.interrupt_main)  # now, it would be swallowed, too
+        timer = threading.Timer(0.1, _interrupt)  # now, it would be swallowed, too
         timer.daemon = True
         timer.start()
     else:

@@ -20,7 +20,9 @@ def advise(
     pair: Annotated[str | None, option("order: pair the images of X and Y by their order.", IMAGES)] = None,
     force: Force = False,
 ) -> None:
-    """Say how many images a comparison needs: how its intervals and its bias shrink with their number.
+    """Print how many images a comparison needs.
+
+    It says how intervals and bias shrink with their number.
 
     \b
     Example:

@@ -63,7 +63,7 @@ def atlas(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare every two of three or more models, and write the page of all.
+    """Compare every two of many models, on one page.
 
     The same as `ckaprobe compare` of the models, followed by `ckaprobe report`: the page has the matrix of models and
     their map layer by layer, their tree, and of checkpoints of a training run when each layer settled.

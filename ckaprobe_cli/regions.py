@@ -59,7 +59,7 @@ def regions(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two models over parts of labelled images.
+    """Compare two models over parts of images.
 
     A part is a class, or what is near the borders of classes. Writes regions.csv, a figure of the diagonals of all
     regions, and for each region a folder as of ckaprobe compare. Differences are between each region and the first,

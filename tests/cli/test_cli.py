@@ -62,7 +62,7 @@ def test_compare_writes_result_table_and_figures(compared):
     out, result = compared
     names = {path.name for path in out.iterdir()}
     drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
-    kept = {"x.fingerprint", "y.fingerprint", "images.jpg", "commands.txt"}
+    kept = {"x.fingerprint", "y.fingerprint", "images.jpg", "influential.jpg", "commands.txt"}
     assert {"result.json", "result.csv", "result.tex"} | drawn | kept == names
     document = json.loads((out / "result.json").read_text())
     assert document["num_examples"] == 12
@@ -97,7 +97,7 @@ def test_three_models_write_their_matrix_every_pair_and_one_page(folder, tmp_pat
     options = ["--data", folder, "--batch", 6, "--permutations", 5, "--layers", "layer1.0,layer4.1", "--size", 64]
     result = run("compare", *models, *options, "--out", out)
     assert result.exit_code == 0, result.output
-    drawn = {f"{name}.{suffix}" for name in ("models", "curves") for suffix in ("png", "pdf")}
+    drawn = {f"{name}.{suffix}" for name in ("models", "tree", "map", "curves") for suffix in ("png", "pdf")}
     tables = {"atlas.json", "pairs.csv", "curves.csv", "images.jpg", "commands.txt"}
     assert {path.name for path in out.iterdir()} == drawn | tables | {"pairs", "fingerprints"}
     assert "0 random:resnet18:0" in result.stdout
@@ -108,7 +108,8 @@ def test_three_models_write_their_matrix_every_pair_and_one_page(folder, tmp_pat
         assert (out / "pairs" / "0-2" / name).read_bytes() == (two / name).read_bytes()
     assert (out / "fingerprints" / "2.fingerprint").read_bytes() == (two / "y.fingerprint").read_bytes()
     before = (out / "models.png").read_bytes()
-    assert run("draw", out, "--format", "png").stdout.split() == [str(out / "models.png"), str(out / "curves.png")]
+    names = ("models.png", "tree.png", "map.png", "curves.png")
+    assert run("draw", out, "--format", "png").stdout.split() == [str(out / name) for name in names]
     assert (out / "models.png").read_bytes() == before
     assert "index.html" in run("report", out).stdout
     again = run("compare", *sorted((out / "fingerprints").iterdir()), "--out", tmp_path / "again", "--permutations", 5)
