@@ -106,7 +106,8 @@ def advise(x: Fingerprint, y: Fingerprint, *, pair: str | None = None) -> Advice
     >>> import torch
     >>> from cka_probe import fingerprint
     >>> nets = [torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU()) for _ in range(2)]
-    >>> prints = [fingerprint(net, torch.randn(64, 6), layers="*", batch=16) for net in nets]
+    >>> images = torch.randn(64, 6)
+    >>> prints = [fingerprint(net, images, layers="*", batch=16) for net in nets]
     >>> advise(*prints).sizes
     (16, 32, 64)
     """

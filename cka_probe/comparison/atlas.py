@@ -340,6 +340,7 @@ def compare_many(
     Raises:
         CkaProbeError: One line: which model, what was expected, what was found, what to do.
 
+    >>> import torch
     >>> nets = {str(width): torch.nn.Sequential(torch.nn.Linear(6, width)) for width in (3, 4, 5)}
     >>> atlas = compare_many(nets, torch.randn(16, 6), layers="0", permutations=0)
     >>> atlas.names, atlas.values.shape, len(atlas.results)
