@@ -16,7 +16,7 @@ import typer
 
 from ckaprobe_cli.advise import advise
 from ckaprobe_cli.atlas import atlas
-from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand, is_main
+from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand, interrupt_of, is_main
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
@@ -100,7 +100,9 @@ def main() -> None:
     sys.unraisablehook = _interrupt_again
     try:
         app()
-    except KeyboardInterrupt:  # before a command runs, which handles its own
+    except (KeyboardInterrupt, RuntimeError) as error:  # before a command runs, which handles its own
+        if interrupt_of(error) is None:
+            raise
         typer.echo("ckaprobe: interrupted", err=True)
         code = INTERRUPTED
     except SystemExit as end:

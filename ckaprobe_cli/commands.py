@@ -66,11 +66,11 @@ class Command(TyperCommand):
                 return self.run(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt as interrupt:
-            if self.prints:
-                typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
-            raise typer.Exit(INTERRUPTED) from interrupt
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if (interrupt := interrupt_of(error)) is not None:
+                if self.prints:
+                    typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
+                raise typer.Exit(INTERRUPTED) from error
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             message, code = _one_line(error)
@@ -83,7 +83,7 @@ class Command(TyperCommand):
         """Whether this process prints: the only one, or the first of those that `torchrun` started."""
         return is_main()
 
-    def _in_all_processes(self, error: Exception) -> bool:
+    def _in_all_processes(self, error: BaseException) -> bool:
         """Return whether an error is of the command line or recipe, and so arises in all processes."""
         errors = sys.modules.get("cka_probe.errors")
         kinds = ("RecipeError", "UnknownNameError", "MissingExtraError", "DeviceError")
@@ -97,7 +97,7 @@ class Command(TyperCommand):
 class SharedCommand(Command):
     """A command that several processes of `torchrun` run together; an error of one ends all."""
 
-    def _in_all_processes(self, error: Exception) -> bool:
+    def _in_all_processes(self, error: BaseException) -> bool:
         return True
 
     def invoke(self, ctx: Any) -> Any:
@@ -136,7 +136,13 @@ def _show_warning(
         show(message, *details, **options)
 
 
-def _one_line(error: Exception) -> tuple[str, int]:
+def interrupt_of(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interrupt that an error is: itself, or what Python made a `RuntimeError` of while it made a class."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) else error
+    return cause if isinstance(cause, KeyboardInterrupt) else None
+
+
+def _one_line(error: BaseException) -> tuple[str, int]:
     """Return what an error says, and the exit code."""
     if isinstance(error, ModuleNotFoundError):
         from cka_probe.registry import missing_extra

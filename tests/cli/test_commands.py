@@ -82,6 +82,21 @@ ckaprobe_cli.main()
     assert (done.returncode, done.stderr) == (130, "ckaprobe: interrupted\n")
 
 
+def test_an_interrupt_that_python_wraps_while_it_makes_a_class_ends_the_command():
+    program = """
+import ckaprobe_cli
+class Interrupted:
+    def __set_name__(self, owner, name):
+        raise KeyboardInterrupt
+def command():
+    type("Item", (), {"item": Interrupted()})
+ckaprobe_cli.app = command
+ckaprobe_cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (130, "ckaprobe: interrupted\n")
+
+
 def test_warnings_of_the_library_are_lines_on_stderr(tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2")
     monkeypatch.setattr("cka_probe.models.devices.CPU_INFO", tmp_path / "cpuinfo")
