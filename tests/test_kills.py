@@ -26,6 +26,7 @@ WORK = ("train", "fingerprint", "compare", "data make")
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("CKAPROBE_KILLS" not in os.environ, reason="stops at random moments; set CKAPROBE_KILLS to run it")
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("signal", ["KILL", "INT"])
 def test_stopped_commands_go_on_to_the_same_bytes(signal, tmp_path):
