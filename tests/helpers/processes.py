@@ -7,10 +7,17 @@ import sys
 from helpers.paths import ROOT
 
 
+LEAVE = """
+if __name__ == "__main__":  # not in a worker process, which imports this file
+    import os, sys
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may abort an interpreter that they outlive
+"""
+
+
 def run_in_processes(program, folder, *arguments, processes=2, timeout=300):
     """Run the text of a program in several processes of one thread each, in a folder."""
-    # gloo's threads may abort an interpreter that they outlive
-    (folder / "program.py").write_text(f"{program}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n")
+    (folder / "program.py").write_text(program + LEAVE)
     command = [
         sys.executable,
         "-m",
