@@ -126,7 +126,7 @@ def check_writable(folder: str | Path) -> None:
             temporary.touch()
     except OutputError as error:
         raise OutputError(str(error).replace(str(path), f"to {folder}", 1)) from error
-    path.unlink()
+    path.unlink(missing_ok=True)  # another process checks the same folder
 
 
 @contextmanager

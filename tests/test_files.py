@@ -89,6 +89,18 @@ def test_a_folder_is_checked_before_the_work(tmp_path):
         check_writable(tmp_path / "file")
 
 
+def test_a_folder_may_be_checked_by_two_processes_at_once(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def replace_and_lose(source, target):
+        replace(source, target)
+        os.remove(target)  # the other process has written the same file, and removes it first
+
+    monkeypatch.setattr(os, "replace", replace_and_lose)
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
     (tmp_path / "new").touch()
     with atomic_write(tmp_path / "kept.safetensors") as temporary:
