@@ -6,7 +6,6 @@ import sys
 
 from helpers.paths import ROOT
 
-
 LEAVE = """
 if __name__ == "__main__":  # not in a worker process, which imports this file
     import os, sys
