@@ -72,7 +72,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
             raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
         make_folder(path.parent)
-        _remove_abandoned(path)
+        remove_abandoned(path.parent)
         make_folder(folder)
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors writes files that only their owner can read
@@ -93,14 +93,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary folders of a path whose processes, of this machine, were killed."""
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders within a folder whose processes, of this machine, were killed."""
     if os.name == "nt":  # there, to ask for a process ends it
         return
-    for folder in path.parent.glob(f".*@{glob.escape(HOST)}.{glob.escape(path.name)}"):
-        process = folder.name[1:].partition("@")[0]
+    for path in folder.glob(f".*@{glob.escape(HOST)}.*"):
+        process = path.name[1:].partition("@")[0]
         if process.isdecimal() and not _is_running(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_running(process: int) -> bool:

@@ -110,21 +110,21 @@ def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    abandoned, writing, elsewhere, other = (
+    abandoned, other, writing, elsewhere = (
         tmp_path / name
         for name in (
             f".{int(done.stdout)}@{HOST}.result.json",
+            f".{int(done.stdout)}@{HOST}.other.json",
             f".{os.getppid()}@{HOST}.result.json",
             f".{int(done.stdout)}@another.result.json",
-            f".{int(done.stdout)}@{HOST}.other.json",
         )
     )
-    for folder in (abandoned, writing, elsewhere, other):
+    for folder in (abandoned, other, writing, elsewhere):
         folder.mkdir()
         (folder / ".tmpdqmuS1").touch()  # as safetensors leaves it
     with atomic_write(tmp_path / "result.json") as temporary:
         temporary.touch()
-    assert set(tmp_path.iterdir()) == {writing, elsewhere, other, tmp_path / "result.json"}
+    assert set(tmp_path.iterdir()) == {writing, elsewhere, tmp_path / "result.json"}
 
 
 def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):

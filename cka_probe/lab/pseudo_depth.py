@@ -292,6 +292,9 @@ def write_pseudo_depth(
                 for count in _write_scene(folder, images, source, note):
                     done += count
                     report(done, total)
+        for old in [folder / OLD for folder, _ in scenes if (folder / OLD).exists()]:
+            with disk_errors(f"pseudo-depth into {old.parent}"):
+                shutil.rmtree(old)
     return [folder / FOLDER for folder, _ in scenes]
 
 
@@ -334,7 +337,10 @@ def _write_scene(scene: Path, images: list[Path], source: Source, note: str) -> 
             _write(paths[image], depth, image)
         yield len(batch)
     for path in set(making.iterdir()) - {making / NOTE, *paths.values()}:
-        path.unlink()  # of an image that was removed, or of a killed run
+        if path.is_dir():  # of a killed run
+            shutil.rmtree(path)
+        else:  # of an image that was removed
+            path.unlink()
     _publish(scene)
 
 
@@ -355,5 +361,3 @@ def _publish(scene: Path) -> None:
     if (scene / FOLDER).exists():
         (scene / FOLDER).rename(old)
     (scene / MAKING).rename(scene / FOLDER)
-    if old.exists():
-        shutil.rmtree(old)

@@ -25,7 +25,7 @@ from torch import distributed as dist
 
 from cka_probe.comparison.ranks import TIMEOUT
 from cka_probe.errors import OutputError, RecipeError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, remove_abandoned
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.tasks.task import least_images, published_weights
 from cka_probe.lab.training.batch_norm import share_batch_norms
@@ -70,16 +70,29 @@ def run_recipe(
     samples = check_recipe(recipe, folder, accelerator.num_processes, device)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
+
+    def finish(stage: Stage) -> None:
+        if not checkpoint_path(folder, stage).exists():
+            _run_stage(recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress)
+        if accelerator.is_main_process:
+            for written in (folder, folder / stage.name):
+                remove_abandoned(written)
+            for path in resume_points(folder, stage):  # last: while one is there, a killed run is finished here
+                path.unlink(missing_ok=True)
+
     take_turns(
         recipe.stages,
-        lambda stage: _run_stage(
-            recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress
-        ),
+        finish,
         lambda stage: folder / ".locks" / stage.name,
-        lambda stage: checkpoint_path(folder, stage).exists(),
+        lambda stage: checkpoint_path(folder, stage).exists() and not resume_points(folder, stage),
         is_ready=lambda stage: _can_start(recipe, stage, folder),
     )
     return [checkpoint_path(folder, stage) for stage in recipe.stages]
+
+
+def resume_points(folder: Path, stage: Stage) -> list[Path]:
+    """Return the resume points of a stage that exist; those of a finished stage are left by a run that was killed."""
+    return [path for name in RESUME_POINTS if (path := folder / stage.name / name).exists()]
 
 
 def _can_start(recipe: Recipe, stage: Stage, folder: Path) -> bool:
@@ -199,7 +212,7 @@ def recipe_of_folder(recipe: Recipe, folder: Path, finished: Collection[str] = (
         done = old.name in finished or checkpoint_path(folder, old).exists()
         stage = stages.get(old.name)
         difference = _difference(_facts(before, old if stage else None), _facts(recipe, stage))
-        if difference and (done or any((folder / old.name / name).exists() for name in RESUME_POINTS)):
+        if difference and (done or resume_points(folder, old)):
             advice = "delete that run" if done else f"delete {folder / old.name} to begin that stage again"
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or {advice}"
@@ -282,8 +295,6 @@ def _run_stage(
         trainer.run(progress, workers, trackers)
     if accelerator.is_main_process:
         save_checkpoint(checkpoint_path(folder, stage), backbone, head, _header(recipe, stage, start))
-        for name in RESUME_POINTS:
-            (stage_folder / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 
 

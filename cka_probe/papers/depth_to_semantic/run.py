@@ -29,6 +29,7 @@ from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.training import Recipe
 from cka_probe.lab.training.run import check_recipe, recipe_of_folder
 from cka_probe.lab.training.start import RANDOM
+from cka_probe.lab.training.trainer import RESUME_POINTS
 from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.load import load
@@ -424,5 +425,6 @@ def _weights(folder: Path) -> Path:
 
 def _record_divergence(folder: Path, error: str) -> None:
     """Record that a trial's loss stopped being a number, and delete its resumable state."""
-    (folder / SEGMENT / "resume.pt").unlink(missing_ok=True)
+    for name in RESUME_POINTS:
+        (folder / SEGMENT / name).unlink(missing_ok=True)
     write_text(folder / DIVERGED, json.dumps({"error": error}) + "\n")

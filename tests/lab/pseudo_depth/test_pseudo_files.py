@@ -1,6 +1,7 @@
 """Pseudo-depth as files: LeReS's format to the step, resumed, kept, refused; teachers of ours and of transformers."""
 
 import json
+from argparse import Namespace
 from hashlib import sha256
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def test_an_interrupted_run_goes_on(data):
     assert len(finished) == 1, "one scene is through; the others are as they were, and whole"
     assert sum(half.get(name) == value for name, value in others.items() if "source.json" in name) == 3
     making = next(data.glob("training/*/.leres_depth.making"))
-    (making / ".99.000000.png").write_bytes(b"torn")  # as a killed run leaves it
+    torn = making / ".99@elsewhere.000000.png" / "000000.png"  # as a killed run leaves it
+    torn.parent.mkdir()
+    torn.write_bytes(b"torn")
     told = []
     write_pseudo_depth(
         flat_source(seen=seen), f"scdepth:{data}", overwrite=True, progress=lambda done, total: told.append(done)
@@ -158,6 +161,21 @@ def test_a_run_killed_between_its_last_two_steps_goes_on(data, monkeypatch):
     write_pseudo_depth(flat_source(), f"scdepth:{data}", overwrite=True)
     assert not list(scene.glob(".leres*"))
     assert {json.loads(path.read_text())["source"] for path in data.rglob("source.json")} == {"flat"}
+
+
+def test_a_run_killed_before_it_removes_what_it_replaced_does_so_when_it_is_run_again(data, monkeypatch):
+    def killed(path, **_):
+        assert path.name == ".leres_depth.old"
+        raise KeyboardInterrupt
+
+    write_pseudo_depth(flat_source("other"), f"scdepth:{data}")
+    with monkeypatch.context() as patch:
+        patch.setattr("cka_probe.lab.pseudo_depth.shutil", Namespace(rmtree=killed))
+        with pytest.raises(KeyboardInterrupt):
+            write_pseudo_depth(flat_source(), f"scdepth:{data}", overwrite=True)
+    assert list(data.rglob(".leres_depth.old"))
+    write_pseudo_depth(flat_source(), f"scdepth:{data}", overwrite=True)
+    assert not list(data.rglob(".leres*"))
 
 
 @pytest.mark.slow

@@ -5,6 +5,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +16,11 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from cka_probe.errors import CheckpointError, CkaProbeWarning, DataError, OutputError, RecipeError, TrainingError
+from cka_probe.files import HOST
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training import read_recipe, run_recipe
+from cka_probe.lab.training.trainer import RESUME_POINTS
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, load_trained, read_checkpoint, read_header, save_checkpoint
@@ -163,6 +168,33 @@ def test_killed_between_resume_points_goes_back_to_the_last_one(recipe, tmp_path
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESUME_POINTS)
+def test_killed_while_it_removes_its_resume_points_leaves_none(recipe, tmp_path, monkeypatch, name):
+    class Killed(BaseException):
+        pass
+
+    def kill(path, **options):
+        if path == tmp_path / "parts/masked" / name:
+            raise Killed
+        unlink(path, **options)
+
+    unlink = Path.unlink
+    run_recipe(recipe(), tmp_path / "whole", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            run_recipe(recipe(), tmp_path / "parts", device="cpu")
+    assert (tmp_path / "parts/masked.safetensors").exists()
+    assert (tmp_path / "parts/masked" / name).exists()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for folder in ("parts", "parts/masked"):
+        (tmp_path / folder / f".{int(dead.stdout)}@{HOST}.resume.pt").mkdir()
+    run_recipe(recipe(), tmp_path / "parts", device="cpu")
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+    assert not list((tmp_path / "parts").rglob(".*@*"))
+
+
 def test_finished_stages_are_not_run_again(recipe, tmp_path):
     run_recipe(recipe(), tmp_path / "run", device="cpu")
     before = hashes(tmp_path / "run")
@@ -273,6 +305,7 @@ def write_images(folder, count=5):
 TORCHRUN = """
 import sys
 from cka_probe.lab.training import read_recipe, run_recipe
+from cka_probe.lab.training.trainer import RESUME_POINTS
 recipe, images, out = sys.argv[1:]
 run_recipe(read_recipe(recipe, [f"data.images={images}"]), out, device="cpu")
 """
