@@ -256,6 +256,8 @@ class Atlas(Document):
                 expect(matrix.shape == (len(models), len(models)), f"{name} of every two models")
             layers, names = tuple(map(tuple, document["layers"])), tuple(document["names"])
             expect(len(names) == len(models) and all(isinstance(name, str) for name in names), "a name for each model")
+            expect(document["rule"] in RULES, "a rule of layers")
+            expect(len(layers) == len(models), "layers of each model")
             expect(all(isinstance(name, str) for side in layers for name in side), "names of layers")
             embeddings = tuple(_read_embedding(embedding, len(models)) for embedding in document["embeddings"])
         results = {}

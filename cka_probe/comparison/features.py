@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
@@ -32,6 +32,7 @@ from cka_probe.files import read_metadata
 from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import FEWEST, ImageStream
 from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.checkpoints.reading import check_expansion
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.similarity.features import tokens_per_image
 
@@ -139,7 +140,7 @@ def is_features(path: str | Path) -> bool:
         return False
     try:
         headers = _headers(path)
-    except (OSError, ValueError, BadZipFile, SafetensorError):
+    except Exception:  # a damaged or hostile file can fail in any way
         return False
     if path.suffix == ".npy":
         return True
@@ -168,7 +169,7 @@ def load_features(path: str | Path) -> Backbone:
         kinds = ("float",) if any(kind == "float" for kind, _ in headers.values()) else ("float", "number")
         names = [name for name, (kind, _) in headers.items() if kind in kinds]
         arrays = _read(file, names)
-    except (OSError, ValueError, BadZipFile, SafetensorError) as error:
+    except Exception as error:  # a damaged or hostile file can fail in any way
         raise DataError(
             f"{file}: expected arrays of numbers, found {error}; save them again, without pickle"
         ) from error
@@ -267,6 +268,7 @@ def _read(path: Path, names: list[str]) -> dict[str, Any]:
             return {name: file.get_tensor(name) for name in names}
     if path.suffix == ".npy":
         return {name: np.load(path, allow_pickle=False) for name in names}
+    check_expansion(path)
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in names}
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from html import escape
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import torch
@@ -282,6 +282,11 @@ class Fingerprint:
             header["side"] = Side.from_json(header["side"])
             size = header["settings"].get("size")
             header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
+            kinds = get_type_hints(Settings) | {"size": tuple | None}
+            if wrong := [
+                name for name, kind in kinds.items() if not isinstance(getattr(header["settings"], name), kind)
+            ]:
+                raise ValueError(f"the header has a setting {wrong[0]} of another kind")
             header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
             header["partner"] = Partner(**header["partner"]) if "partner" in header else None
             header["shard"] = Shard(**_with_nan(header["shard"])) if "shard" in header else None
@@ -289,6 +294,10 @@ class Fingerprint:
                 header[name] = tuple(header[name])
             if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
                 raise ValueError("the header has different numbers of layers, scales and reasons")
+            texts = [header["source"], *header["images"], *header["skipped"], *header["undefined"]]
+            texts += [text for layer in header["layers"] for text in (layer.name, layer.module)]
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("the header has names of images or layers that are no text")
             return cls(grams=_read_grams(path, len(header["layers"])), **header)
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FingerprintError(

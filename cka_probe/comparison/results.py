@@ -72,6 +72,9 @@ class Side:
         side = cls(**{**document, **lists})
         texts = (side.reference, side.architecture, side.hash, side.name, *side.notes, *side.warnings)
         expect(all(isinstance(text, str) for text in texts), "a model's reference, architecture, hash and notes")
+        inputs = side.preprocessing
+        numbers = (*(inputs.get("size") or ()), *inputs.get("mean", ()), *inputs.get("std", ()))
+        expect(all(isinstance(value, int | float) for value in numbers), "numbers for a model's preprocessing")
         return side
 
 

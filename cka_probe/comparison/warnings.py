@@ -255,10 +255,8 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
     elif result.x.architecture == result.y.architecture and any(
         list(x.get(name, ())) != list(y.get(name, ())) for name in ("mean", "std")
     ):
-        differences.append(
-            f"x with mean {_numbers(x['mean'])} and std {_numbers(x['std'])}, y with mean {_numbers(y['mean'])} and "
-            f"std {_numbers(y['std'])}, though they are the same architecture"
-        )
+        texts = [f"mean {_numbers(side.get('mean', ()))} and std {_numbers(side.get('std', ()))}" for side in (x, y)]
+        differences.append(f"x with {texts[0]}, y with {texts[1]}, though they are the same architecture")
     if differences:
         images = "their images" if result.pairing else "the same images"
         yield f"The models get {images} differently: {'; '.join(differences)}. This may lower their similarity."

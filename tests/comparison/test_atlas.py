@@ -208,6 +208,25 @@ def test_a_pair_of_other_models_is_refused(atlas, tmp_path):
         Atlas.load(tmp_path)
 
 
+@pytest.mark.parametrize("changes", [{"rule": "middle"}, {"rule": []}, {"layers": [["0"]]}, {"names": ["a", "b"]}])
+def test_a_damaged_atlas_is_refused(atlas, tmp_path, changes):
+    atlas.save_folder(tmp_path)
+    path = tmp_path / "atlas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(DataError, match=r"atlas.json: expected .*, found a damaged file"):
+        Atlas.load(tmp_path)
+
+
+@pytest.mark.parametrize("inputs", [{"size": [[]]}, {"mean": 0.5}, {"std": ["a"]}, {"mean": None}])
+def test_a_comparison_whose_preprocessing_is_damaged_is_refused(atlas, tmp_path, inputs):
+    path = atlas.first.save(tmp_path / "result.json")
+    document = json.loads(path.read_text())
+    document["x"]["preprocessing"] |= inputs
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"result.json: expected .*, found a damaged file"):
+        SimilarityMatrix.load(path)
+
+
 def test_another_measure_has_intervals_too():
     atlas = compare_many(
         [network(seed) for seed in range(3)], features(24), layers="1,3", measure="rsa", permutations=0

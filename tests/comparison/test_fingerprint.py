@@ -39,6 +39,11 @@ def rewritten(source, path, tensors=None, **changes):
         {"images": None},
         {"rms": ["a", "b"]},
         {"undefined": [""]},
+        {"undefined": ["", 3]},
+        {"images": [[]] * 8},
+        {"skipped": [None]},
+        {"settings": {"seed": {}}},
+        {"settings": {"size": 3}},
     ],
 )
 def test_headers_that_are_not_those_of_a_fingerprint(saved, tmp_path, changes):

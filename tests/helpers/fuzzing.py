@@ -24,14 +24,20 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from cka_probe.comparison.advice import advise
+from cka_probe.comparison.atlas import compare_many
 from cka_probe.comparison.compare import compare, fingerprint
+from cka_probe.comparison.explanation import explain
+from cka_probe.comparison.features import load_features
 from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.groups import group_labels
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import CkaProbeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.reading import FORMATS
 from cka_probe.lab.training.recipe import bundled, read_recipe
 from cka_probe.models.checkpoints import inspect_file
+from cka_probe.report import page_of
 
 SECONDS, MEMORY, ROUND = 20, 4 << 30, 250
 """Limits of a try, the first of the processor's time, and tries of a fork."""
@@ -55,6 +61,8 @@ class Target:
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": {"c": 1, "d.bias": torch.zeros(2)}}
 FLAT = {"a.weight": torch.arange(6.0).reshape(2, 3), "d.bias": torch.zeros(2)}
+MODELS = {name: nn.Sequential(nn.Linear(4, 3), nn.ReLU()) for name in "xy"}
+MANY_ROWS = torch.linspace(-1, 1, 256).reshape(64, 4).sin()
 MODEL, ROWS = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.linspace(-1, 1, 32).reshape(8, 4).sin()
 
 
@@ -86,6 +94,28 @@ def _reader(name: str, make: Callable[[Path], Path]) -> Target:
     return Target(write, read)
 
 
+def _prints(folder: Path) -> None:
+    for name, model in MODELS.items():
+        fingerprint(model, MANY_ROWS, layers="*", batch=16).save(folder / f"{name}.fingerprint")
+
+
+def _read_prints(folder: Path) -> None:
+    x, y = (Fingerprint.load(folder / f"{name}.fingerprint") for name in "xy")
+    explain(x, y, "0")
+    advise(x, y)
+
+
+def _atlas(folder: Path) -> None:
+    models = dict(zip("xyz", (*MODELS.values(), MODEL), strict=True))
+    compare_many(models, ROWS, layers="*", permutations=4).save_folder(folder)
+
+
+def _grouped(folder: Path) -> None:
+    _images(folder)
+    rows = [f"{number}.png,video {number % 2}\n" for number in range(len(FORMATS))]
+    (folder / "groups.csv").write_text("name,group\n" + "".join(rows))
+
+
 def _result(folder: Path) -> None:
     compare(MODEL, MODEL, ROWS, layers="*", permutations=4).save(folder / "result.json")
 
@@ -101,6 +131,13 @@ TARGETS: dict[str, Target] = {
         lambda folder: Fingerprint.load(folder / "a.fingerprint"),
     ),
     "result": Target(_result, lambda folder: SimilarityMatrix.load(folder / "result.json").summary()),
+    "why and advise": Target(_prints, _read_prints),
+    "atlas": Target(_atlas, page_of),
+    "groups": Target(_grouped, lambda folder: group_labels(str(folder / "groups.csv"), str(folder), num=None, seed=0)),
+    "features": Target(
+        lambda folder: np.savez(folder / "a.npz", a=MANY_ROWS.numpy(), b=ROWS.numpy()[:, :1].repeat(8, 0)),
+        lambda folder: load_features(folder / "a.npz"),
+    ),
     "recipe.toml": Target(
         lambda folder: (folder / "a.toml").write_text(bundled()["demo"]), lambda folder: read_recipe(folder / "a.toml")
     ),

@@ -236,10 +236,7 @@ def _is_npz(path: Path) -> bool:
 def _read_npz(path: Path) -> dict[str, object]:
     """Return the arrays of an `.npz` by name, the parts of a name (`Transformer/encoder_norm/scale`) joined by dots."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > COMPRESSION * path.stat().st_size:
-            raise ValueError(f"{size} bytes in a file of {path.stat().st_size}")
+        check_expansion(path)
         with np.load(path, allow_pickle=False) as arrays:
             return {name.replace("/", "."): from_numpy(arrays[name]) for name in arrays.files}
     except Exception as error:  # a damaged or hostile archive can fail in any way
@@ -247,6 +244,14 @@ def _read_npz(path: Path) -> dict[str, object]:
             f"{path}: expected NumPy arrays of numbers, found others ({error_line(error)}); copy it again, or save "
             "each array as numbers"
         ) from error
+
+
+def check_expansion(path: Path) -> None:
+    """Raise `ValueError` for an `.npz` whose arrays are more than `COMPRESSION` times larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > COMPRESSION * path.stat().st_size:
+        raise ValueError(f"{size} bytes in a file of {path.stat().st_size}")
 
 
 def _check_plain(path: Path, tensors: dict[str, Tensor]) -> None:
