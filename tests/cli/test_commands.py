@@ -1,13 +1,17 @@
 """What all commands have in common: help, version, quiet, and one line for every error."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import typer
+from helpers.every_command import WRITING, fill, words_of
+from helpers.folders import contents
 from helpers.label_files import write_image
 from helpers.paths import ROOT
 from helpers.processes import torchrun
@@ -62,6 +66,25 @@ def test_help_loads_no_heavy_package():
     program += " print({'torch', 'numpy', 'rich', 'cka_probe.similarity'} & set(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", WRITING)
+def test_an_interrupt_while_a_result_is_renamed_is_one_line(command, inputs, tmp_path, monkeypatch):
+    def interrupted(source, target):
+        if not Path(target).name.startswith("."):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = os.replace
+    fill(command, inputs, tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "replace", interrupted)
+    done = run(*words_of(command, inputs, tmp_path))
+    assert (done.exit_code, done.stderr.splitlines()[-1][:10]) == (130, "ckaprobe: "), done.output
+    left = [name for name, data in contents(tmp_path).items() if before.get(name) != data]
+    assert all(name.startswith(".") or "/." in name for name in left), left
+    assert not list(tmp_path.rglob(f".{os.getpid()}@*"))
 
 
 def test_an_interrupt_that_python_swallows_ends_the_command():

@@ -6,17 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers.dataset_files import write_image
-from safetensors import safe_open
+from helpers.every_command import WRITING, fill, words_of
+from helpers.folders import contents
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from cka_probe.errors import OutputError
 from cka_probe.files import atomic_write
 from ckaprobe_cli import app
-
-SMALL = ("--batch", "4", "--size", "32")
-MODELS = ("random:resnet18:0", "random:resnet18:1")
 
 
 @contextmanager
@@ -32,36 +29,22 @@ def full_disk(free):
         sys.dont_write_bytecode = writing
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    for number in range(4):
-        write_image(folder / f"{number}.png", number)
-    return folder
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("free", [0, 600])
 @pytest.mark.parametrize(
-    "words",
-    [
-        ["fingerprint", MODELS[0], "--data", "{images}", "-o", "{out}/a.fingerprint", *SMALL],
-        ["compare", *MODELS, "--data", "{images}", "--out", "{out}", "--permutations", "4", *SMALL],
-        ["data", "make", "rooms", "{out}/rooms", "--num", "1", "--size", "256x192"],
-    ],
-    ids=lambda words: words[0],
-)  # fmt: skip
-def test_a_full_disk_is_one_line(images, tmp_path, words, free):
-    out = tmp_path / "out"
+    ("command", "free"),
+    [*((name, 0) for name in WRITING), *((name, 600) for name in ("fingerprint", "compare", "data make"))],
+)
+def test_a_full_disk_is_one_line(command, free, inputs, tmp_path):
+    fill(command, inputs, tmp_path)
+    before = contents(tmp_path)
     with full_disk(free):
-        done = CliRunner().invoke(app, [word.format(images=images, out=out) for word in words])
+        done = CliRunner().invoke(app, words_of(command, inputs, tmp_path))
     assert done.exit_code == 2, done.output
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    for path in out.rglob("*"):
-        assert not (path.is_file() and path.suffix in (".fingerprint", ".json", ".png", ".pdf")) or path.stat().st_size
-        if path.suffix == ".fingerprint":
-            safe_open(path, framework="pt")
+    for name, data in contents(tmp_path).items():
+        hidden = "/." in f"/{name}"
+        assert hidden or before.get(name) == data or name.endswith(".txt") or len(data) in (0, free), name
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import sys
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from helpers.every_command import COMMANDS, NO_FILES, fill, make_inputs, words_of
+from helpers.every_command import WRITING, fill, words_of
 from helpers.folders import contents
 from typer.testing import CliRunner
 
 from ckaprobe_cli import app
 
-WRITING = [name for name in COMMANDS if name not in NO_FILES]
 DAC = 0b110
 """The capabilities of root to read and write what the permission bits forbid."""
 
@@ -41,13 +40,6 @@ def permission_bits_count():
         yield
     finally:
         assert libc.capset(header, before) == 0
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    make_inputs(folder)
-    return folder
 
 
 @pytest.fixture

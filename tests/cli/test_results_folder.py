@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from helpers.every_command import RESULTS, words_of
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -100,6 +101,18 @@ def test_a_folder_that_another_command_writes_to_is_refused(prints, tmp_path):
         assert "found one; wait for it" in refusal(compare(*prints[:2], tmp_path))
     assert compare(*prints[:2], tmp_path).exit_code == 0
     assert ".result.json.lock" not in contents(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RESULTS)
+def test_every_command_leaves_the_result_of_another(command, inputs, tmp_path):
+    result = tmp_path / RESULTS[command]
+    result.parent.mkdir(exist_ok=True)
+    with FileLock(result.with_name(f".{result.name}.lock")):
+        assert "found one; wait for it" in refusal(run(*words_of(command, inputs, tmp_path))).splitlines()[-1]
+    result.write_text("mine")
+    assert "found that of an unknown command" in refusal(run(*words_of(command, inputs, tmp_path))).splitlines()[-1]
+    assert contents(result.parent) == {result.name: b"mine"}
 
 
 @pytest.mark.slow

@@ -75,6 +75,20 @@ COMMANDS: dict[str, list[str]] = {
 
 IN_PLACE = {"draw": "compared", "report": "compared", "data pseudo-depth": "video"}
 NO_FILES = ("layers", "inspect", "measures")
+WRITING = [name for name in COMMANDS if name not in NO_FILES]
+
+RESULTS = {
+    "fingerprint": "a.fingerprint",
+    "join": "whole.fingerprint",
+    "compare": "ab/result.json",
+    "atlas": "atlas/atlas.json",
+    "why": "why/why.json",
+    "advise": "advice/advice.json",
+    "regions": "regions/regions.csv",
+    "evaluate": "scores/scores.json",
+    "gradcam": "maps/gradcam.json",
+}
+"""The result of a command that does not replace that of another command."""
 
 
 def make_inputs(folder: Path) -> None:
