@@ -1,10 +1,11 @@
-"""The matrix of models and their map at every depth, as the page's script draws them."""
+"""The matrix of models and their map at every depth, and training runs among them, as the page's script draws them."""
 
 from typing import Any
 
 import numpy as np
 
 from cka_probe.comparison.atlas import Atlas
+from cka_probe.comparison.trajectory import SETTLED
 from cka_probe.plotting import labels
 
 MAX_PAIRS = 40_000
@@ -40,7 +41,8 @@ def data_of(atlas: Atlas) -> dict[str, Any]:
         "names": atlas.names,
         "labels": names if len(names) <= MAX_NAMED else list(map(str, range(len(names)))),
         "range": atlas.first.settings.get("range") or (0.0, 1.0),
-        "runs": [run.models for run in atlas.runs],
+        "runs": [{"name": run.name, "models": run.models, "steps": run.steps} for run in atlas.runs],
+        "settled": SETTLED,
         "steps": steps,
     }
 

@@ -370,14 +370,14 @@ def test_a_slider_moves_the_matrix_and_the_map_of_models(chromium, tmp_path):
     for width in (1280, 390):
         look(chromium, width)
         chromium.get(path.as_uri())
-        (slider,) = all_of(chromium, ".models-board input")
+        (slider,) = all_of(chromium, ".models-board > .controls input")
         (cell, *_) = all_of(chromium, ".model-cell")
         places = [group.get_attribute("transform") for group in all_of(chromium, ".model-map g")]
         assert f"{several.values[0, 1]:.3f}" in cell.get_attribute("aria-label")
         chromium.execute_script("arguments[0].focus()", slider)
         press(chromium, "ARROW_RIGHT")
         press(chromium, "ARROW_RIGHT")
-        assert slider.get_attribute("aria-valuetext") == text_of(chromium, ".slider output") == "1"
+        assert slider.get_attribute("aria-valuetext") == text_of(chromium, ".controls output") == "1"
         value = several.results[0, 1].values[1, 1]
         assert f"{value:.3f}, 95 % interval" in cell.get_attribute("aria-label")
         assert [group.get_attribute("transform") for group in all_of(chromium, ".model-map g")] != places
@@ -385,6 +385,32 @@ def test_a_slider_moves_the_matrix_and_the_map_of_models(chromium, tmp_path):
         best, worst = (end({r.values[1, 1]: pair for pair, r in several.results.items()}.items()) for end in (max, min))
         for _, pair in (best, worst):
             assert " and ".join(several.names[index] for index in pair) in text_of(chromium, ".extremes")
+        assert chromium.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_a_slider_goes_along_the_steps_of_a_training_run(chromium, tmp_path):
+    several = atlas(tmp_path / "models", 4)
+    path = report(tmp_path / "models")
+    (run,) = several.runs
+    layers = len(several.first.rows)
+    for width in (1280, 390):
+        look(chromium, width)
+        chromium.get(path.as_uri())
+        (slider,) = all_of(chromium, ".training-run input")
+        assert len(all_of(chromium, ".training-run .layer")) == layers
+        assert text_of(chromium, ".training-run output") == f"step {run.steps[0]}"
+        (mark,) = all_of(chromium, ".training-run .mark")
+        start = float(mark.get_attribute("x1"))
+        chromium.execute_script("arguments[0].focus()", slider)
+        for number in range(1, 4):
+            press(chromium, "ARROW_RIGHT")
+            assert slider.get_attribute("aria-valuetext") == f"step {run.steps[number]}"
+            if number < 3:
+                settled = int((several.settling["step"] <= run.steps[number]).sum())
+                assert f"{settled} of {layers} layers have settled" in text_of(chromium, ".training-run .note")
+        assert "last checkpoint, with which" in text_of(chromium, ".training-run .note")
+        assert float(mark.get_attribute("x1")) > start
         assert chromium.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
 
