@@ -73,6 +73,7 @@ def regions(
     from cka_probe.errors import DataError
     from cka_probe.files import atomic_write
     from cka_probe.plotting import save
+    from cka_probe.plotting.labels import model_names
     from cka_probe.plotting.matrix import ColourScale
     from cka_probe.plotting.profile import LayerDivergence, Pair
 
@@ -108,7 +109,8 @@ def regions(
         for name, difference in comparison.differences.items():
             typer.echo(f"{name} minus {first}\n{difference.summary()}")
         with suppress(DataError):  # the layers of x and y are others, or there are too many regions
-            figure = LayerDivergence([Pair(f"{x} and {y}", comparison.results)])
+            names_of_models = model_names(comparison.results[first], room=16)
+            figure = LayerDivergence([Pair(" and ".join(names_of_models), comparison.results)])
             paths += save(figure, [out / "regions.png", out / "regions.pdf"])
         with atomic_write(out / RESULT) as path:
             comparison.to_frame().to_csv(path, index=False)

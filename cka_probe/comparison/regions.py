@@ -141,7 +141,7 @@ def compare_regions(
         )
     sides = {
         region: _fingerprints(
-            runs, [table[region] for table in tables], f"{region} of {source}: {count} of {len(indices)} images", batch
+            runs, [table[region] for table in tables], source, f"{region}: {count} of {len(indices)} images", batch
         )
         for region in masks
     }
@@ -281,7 +281,7 @@ def _add_means(
 
 
 def _fingerprints(
-    runs: Sequence[ModelRun], tables: Sequence[dict[str, Tensor]], note: str, batch: int
+    runs: Sequence[ModelRun], tables: Sequence[dict[str, Tensor]], source: str, note: str, batch: int
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints of features of one region, which name the models and layers that gave them."""
     x, y = (
@@ -292,5 +292,5 @@ def _fingerprints(
     )
     nothing = (None, None)
     sides = extract_pair(x, y, Images(None), nothing, nothing, Options(num=None, batch=batch))
-    first, second = (replace(side, layers=run.layers) for side, run in zip(sides, runs, strict=True))
+    first, second = (replace(side, layers=run.layers, source=source) for side, run in zip(sides, runs, strict=True))
     return first, second
