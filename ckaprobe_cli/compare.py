@@ -234,12 +234,15 @@ def compare(
             paths = save_result(out, total, scale)
             if keep:
                 typer.echo("note     No fingerprints are saved of one batch of all images.")
-        elif several:
-            paths = _save_atlas(out, sides, keep, methods[0], quiet)
-            for method in methods[1:]:
-                paths += _save_atlas(_measure_folder(out, method), sides, False, method, quiet)
         else:
-            paths = _save_pair(out, sides, keep, methods, None if data_y else pair, scale)
+            runs = not all(is_fingerprint(model) or is_features(model) for model in models)
+            named = data if runs and data_y is None else None
+            if several:
+                paths = _save_atlas(out, sides, keep, methods[0], quiet, named)
+                for method in methods[1:]:
+                    paths += _save_atlas(_measure_folder(out, method), sides, False, method, quiet, named)
+            else:
+                paths = _save_pair(out, sides, keep, methods, None if data_y else pair, scale, named)
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
             paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
@@ -314,13 +317,21 @@ def _save_pair(
     methods: Sequence[dict[str, Any]],
     pair: str | None,
     scale: "ColourScale",
+    data: str | None,
 ) -> list[Path]:
-    """Compare two models by each measure, print what a reader should know, and return the paths written."""
-    import cka_probe
+    """Compare two models by each measure, print what a reader should know, and return the paths written.
 
-    paths = []
+    Copies among the images are named as in `data`, if that is given.
+    """
+    import cka_probe
+    from cka_probe.comparison.groups import name_copies
+
+    paths, settings = [], sides[0].settings
     for folder, method in zip((out, *(_measure_folder(out, method) for method in methods[1:])), methods, strict=True):
-        paths += save_result(folder, cka_probe.compare_fingerprints(*sides, **method, pair=pair), scale)
+        result = cka_probe.compare_fingerprints(*sides, **method, pair=pair)
+        if data is not None:
+            result = name_copies({"": result}, data, num=settings.num, seed=settings.seed)[""]
+        paths += save_result(folder, result, scale)
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     return paths
@@ -350,13 +361,15 @@ def save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") -> 
 
 
 def _save_atlas(
-    out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any], quiet: bool
+    out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any], quiet: bool, data: str | None
 ) -> list[Path]:
     """Compare every two of several models, print what a reader should know, and return the paths written.
 
-    The folder of all pairs and that of all fingerprints stand for the files in them.
+    The folder of all pairs and that of all fingerprints stand for the files in them. Copies among the images are named
+    as in `data`, if that is given.
     """
     from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS, atlas_of
+    from cka_probe.comparison.groups import name_copies
     from cka_probe.comparison.results import notes_of
     from cka_probe.comparison.warnings import atlas_warnings
     from cka_probe.plotting import figures_of, save
@@ -364,6 +377,9 @@ def _save_atlas(
 
     with progress_bar("pairs", quiet) as progress:
         atlas = atlas_of(sides, progress=progress, **method)
+    if data is not None:
+        settings = sides[0].settings
+        atlas = replace(atlas, results=name_copies(atlas.results, data, num=settings.num, seed=settings.seed))
     typer.echo(atlas.summary())
     for names, note in notes_of(dict(zip(atlas.names, atlas.models, strict=True))):
         typer.echo(f"note on {names}  {note}")

@@ -22,13 +22,14 @@ def why(
     untrained: Annotated[Path | None, option("Fingerprint of X before training, the baseline.", SIMILARITY)] = None,
     estimator: Annotated[str, option("Estimator of CKA: unbiased or biased.", SIMILARITY)] = "unbiased",
     pair: Annotated[str | None, option("order: pair the images of X and Y by their order.", IMAGES)] = None,
+    data: Annotated[str | None, option("The images, for their names.", IMAGES)] = None,
     force: Force = False,
 ) -> None:
     """Explain one value of CKA, from two fingerprints.
 
     Prints the images that raise and lower it most, the value without the most influential images, the share of the
-    leading components, outliers and duplicates; with --inputs the value without the similarity of the images, and
-    with --untrained that of the untrained model. Images are counted from 0.
+    leading components, outliers and copies; with --inputs the value without the similarity of the images, and with
+    --untrained that of the untrained model. Images are named with --data, else counted from 0.
 
     \b
     Example:
@@ -36,6 +37,7 @@ def why(
     """
     from cka_probe.comparison.explanation import explain
     from cka_probe.comparison.fingerprint import Fingerprint
+    from cka_probe.comparison.groups import image_names
     from cka_probe.errors import DataError
 
     names = [name.strip() for name in cell.split(",")]
@@ -45,9 +47,10 @@ def why(
         name: None if path is None else Fingerprint.load(path)
         for name, path in (("inputs", inputs), ("untrained", untrained))
     }
-    explanation = explain(
-        Fingerprint.load(x), Fingerprint.load(y), names[0], names[-1], pair=pair, estimator=estimator, **twins
-    )
+    first, second = Fingerprint.load(x), Fingerprint.load(y)
+    settings = first.settings
+    known = None if data is None else image_names(data, num=settings.num, seed=settings.seed, skipped=first.skipped)
+    explanation = explain(first, second, names[0], names[-1], pair=pair, estimator=estimator, names=known, **twins)
     typer.echo(explanation.summary())
     if out is not None:
         with results_folder(ctx, out, "why.json", force=force):

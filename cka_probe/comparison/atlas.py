@@ -430,7 +430,7 @@ def _summarised(
     estimator: str,
 ) -> Atlas:
     """Return the atlas of all pairs, with a number and an interval for each, and its embeddings."""
-    pairs = PairsOfModels(prints, results, measure, registry.get(ESTIMATORS, estimator, "estimator"))
+    pairs = PairsOfModels(prints, results, measure, registry.get(ESTIMATORS, estimator, "estimator"), RESAMPLES)
     atlas = Atlas(
         names=tuple(names),
         models=tuple(side.side for side in prints),
@@ -446,7 +446,7 @@ def _summarised(
     if not measure.sums and (measure.range is None or measure.range[1] != 1):
         return atlas
     matrices = [atlas.values, *(atlas.at_depth(depth)[0] for depth in range(len(atlas.depths)))]
-    deviations = pairs.deviations(atlas.depths, RESAMPLES) if measure.sums else repeat(None)
+    deviations = pairs.deviations() if measure.sums else repeat(None)
     embeddings: list[Embedding] = []
     for matrix, part in zip(matrices, deviations, strict=False):
         embeddings.append(embed(matrix, part, onto=embeddings[0].points if embeddings else None))

@@ -12,7 +12,7 @@ import torch
 from cka_probe import registry
 from cka_probe.comparison.family import family_of
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
-from cka_probe.comparison.groups import duplicates, units_of, with_groups, without_copies
+from cka_probe.comparison.groups import Copies, duplicates, name_copies, units_of, with_groups, without_copies
 from cka_probe.comparison.moments import ALL, compare_moments
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.comparison.sides import (
@@ -168,7 +168,7 @@ def compare(
             permutations=permutations,
         )
     first, second = extract_pair(x, y, Images(images, images_y, pair), *selection, options)
-    return compare_fingerprints(
+    result = compare_fingerprints(
         first,
         second,
         pair=pair if images_y is None else None,
@@ -176,6 +176,9 @@ def compare(
         estimator=estimator,
         permutations=permutations,
     )
+    if images is None or images_y is not None:
+        return result
+    return name_copies({"": result}, images, num=first.settings.num, seed=first.settings.seed)[""]
 
 
 def compare_all_images(
@@ -382,14 +385,14 @@ def compare_all(
     )
     grams = zip(*(print_.defined_grams for print_ in prints), strict=True)
     stacks = [centre_batches([torch.cat(batch)], hsic)[0] for batch in grams]
-    ends = list(accumulate(len(print_.layers) for print_ in prints))
+    ends, copies = list(accumulate(len(print_.layers) for print_ in prints)), Copies(prints)
     for j in reversed(range(1, len(prints))):  # the largest products first: later ones fit into their memory
         x, y = ([stack[part] for stack in stacks] for part in (slice(ends[j - 1]), slice(ends[j - 1], ends[j])))
         cells = to_cells(x, y, hsic)
         for i in range(j):
             part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
             result = _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
-            yield (i, j), with_groups(result, duplicates(prints[i], prints[j]))
+            yield (i, j), with_groups(result, copies.between(i, j))
 
 
 def _matrix(

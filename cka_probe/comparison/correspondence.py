@@ -14,9 +14,11 @@ from torch import Tensor
 
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import Axis, SimilarityMatrix
-from cka_probe.similarity import Measure, Terms, centre_batches, influences, mean_interval
+from cka_probe.similarity import Measure, Terms, centre_batches, mean_interval
 from cka_probe.similarity.cka import Estimator
 from cka_probe.similarity.features import tokens_per_image
+from cka_probe.similarity.intervals import scales_of
+from cka_probe.similarity.jackknife import Units, hsic_influences, hsic_without, losses_of, ratio
 from cka_probe.similarity.resampling import resample_counts
 
 DIAGONAL, BEST_MATCH = "diagonal", "best match"
@@ -80,6 +82,7 @@ class PairsOfModels:
         results: The comparison of i with j, for every i < j.
         measure: Measure of the comparisons.
         estimator: Estimator of HSIC.
+        resamples: Number of resamples of the images, with replacement.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class PairsOfModels:
         results: Mapping[tuple[int, int], SimilarityMatrix],
         measure: Measure,
         estimator: Estimator,
+        resamples: int = 200,
     ):
         self.prints, self.results, self.measure, self.estimator = prints, results, measure, estimator
+        self.resamples = resamples
         self.per_image = tokens_per_image(prints[0].settings.features)
         self.axes: list[tuple[Axis, ...]] = [results[0, 1].rows]
         self.axes += [results[0, j].columns for j in range(1, len(prints))]
@@ -97,6 +102,7 @@ class PairsOfModels:
         self.defined = [np.array([not axis.undefined for axis in layers]) for layers in self.axes]
         if self.same_layers:
             self.defined = [np.logical_and.reduce(self.defined)] * len(prints)
+        self.depths = layers_by_depth([len(layers) for layers in self.axes])
 
     @cached_property
     def _grams(self) -> list[Any]:
@@ -114,51 +120,85 @@ class PairsOfModels:
     def _terms(self, pair: tuple[int, int]) -> Terms:
         return Terms(**{name: torch.from_numpy(term) for name, term in self.results[pair].terms.items()})
 
+    @cached_property
+    def _units(self) -> Units:
+        return Units.of_images(self._grams[0], self.per_image)
+
+    @cached_property
+    def _own(self) -> list[tuple[Tensor, Tensor]]:
+        """Per model, HSIC of each layer with itself without each image, and its influences, (images, layers) each."""
+        own = []
+        for index, grams in enumerate(self._grams):
+            terms = self._terms((0, index or 1))
+            own.append(self._hsic(grams, grams, terms.yy if index else terms.xx, terms.weights))
+        return own
+
+    def _hsic(self, x: list[Any], y: list[Any], hsic: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return HSIC of layer k of x with layer k of y without each image, and the influence of each on it."""
+        losses, settings = losses_of(x, y, self._units, paired=True), (weights, self.estimator, self._units)
+        return hsic_without(losses, hsic, *settings), hsic_influences(losses, *settings)
+
+    def _cells(self, pair: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return CKA of some cells of a pair without each image, and its influence, (images, cells) float64 each."""
+        terms, sides = self._terms(pair), list(zip(pair, (rows, columns), strict=True))
+        x, y = (
+            grams if np.array_equal(layers, np.arange(len(grams[0]))) else [stack[layers] for stack in grams]
+            for grams, layers in ((self._grams[model], layers) for model, layers in sides)
+        )
+        without, influence = self._hsic(x, y, terms.xy[:, rows, columns], terms.weights)
+        (xx, of_xx), (yy, of_yy) = ([part[:, layers] for part in self._own[model]] for model, layers in sides)
+        scales = [scale.expand_as(terms.xy[0])[rows, columns] for scale in scales_of(terms)]
+        return ratio(without, xx, yy), scales[0] * influence - scales[1] * of_xx - scales[2] * of_yy
+
+    @cached_property
+    def _noise(self) -> dict[tuple[int, int], tuple[float, Tensor]]:
+        """Per pair, half the width of the interval of its mean, and what resamples of the images add to CKA.
+
+        The latter is (resamples, 1 + depths) float32, of the mean and of the cell at each depth; empty for measures
+        other than CKA.
+        """
+        counts = resample_counts(len(self.prints[0].images), self.resamples, self.prints[0].settings.seed)
+        weights = torch.from_numpy(np.concatenate(list(counts)) - 1).float()
+        noise = {}
+        for pair in self.results:
+            shares, terms, without, deviations = self._shares(pair), None, None, torch.zeros(0)
+            if self.measure.sums:
+                at_depths = np.ravel_multi_index(tuple(self.depths.T[list(pair)]), shares.shape)
+                cells, index = np.unique(np.concatenate([np.flatnonzero(shares), at_depths]), return_inverse=True)
+                rows, columns = np.unravel_index(cells, shares.shape)
+                terms, (values, influence) = self._terms(pair), self._cells(pair, rows, columns)
+                mean = torch.from_numpy(shares.ravel()[cells])
+                without, of_mean = (part[:, mean != 0] @ mean[mean != 0] for part in (values, influence))
+                parts = torch.cat([of_mean[:, None], influence[:, index[-len(at_depths) :]]], dim=1)
+                deviations = weights @ parts.float()
+            x, y = (self._grams[model] for model in pair)
+            settings = self.measure, self.estimator, self.per_image
+            half = np.nan
+            if shares.any():
+                half = mean_interval(x, y, torch.from_numpy(shares), *settings, terms, without)
+            noise[pair] = half, deviations
+        return noise
+
     def means(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the mean similarity of every two models and both ends of its 95 % interval, (models, models) each."""
         values, low, high = np.full((3, len(self.prints), len(self.prints)), np.nan)
         ends = (-1.0, 1.0) if self.measure.sums else self.measure.range or (-np.inf, np.inf)
-        for pair, result in self.results.items():
+        for pair, (half, _) in self._noise.items():
             shares = self._shares(pair)
-            if not shares.any():
-                continue
-            x, y = (self._grams[index] for index in pair)
-            terms = self._terms(pair) if self.measure.sums else None
-            half = mean_interval(x, y, torch.from_numpy(shares), self.measure, self.estimator, self.per_image, terms)
-            mean = float((shares * result.values)[shares > 0].sum())
+            mean = float((shares * self.results[pair].values)[shares > 0].sum()) if shares.any() else np.nan
             for matrix, value in ((values, mean), (low, mean - half), (high, mean + half)):
                 matrix[pair] = matrix[pair[::-1]] = np.clip(value, *ends)
         return values, low, high
 
-    def deviations(self, depths: np.ndarray, resamples: int) -> Iterator[np.ndarray]:
+    def deviations(self) -> Iterator[np.ndarray]:
         """Yield what resamples of the images add to CKA, (resamples, models, models): to the means, then at each depth.
 
         To first order, from the influences of the images. Where pairs of images carry the noise, the deviations are up
         to sqrt(2) times too large.
-
-        Args:
-            depths: (depths, models) int64, from `layers_by_depth`.
-            resamples: Number of resamples with replacement.
         """
-        counts = resample_counts(len(self.prints[0].images), resamples, self.prints[0].settings.seed)
-        weights = torch.from_numpy(np.concatenate(list(counts)) - 1).float()
-        pairs = torch.stack([self._deviations_of(pair, depths, weights) for pair in self.results])
+        pairs = torch.stack([deviations for _, deviations in self._noise.values()])
         rows, columns = np.array(list(self.results)).T
         for part in pairs.unbind(dim=2):
-            matrices = np.full((resamples, len(self.prints), len(self.prints)), np.nan)
+            matrices = np.full((self.resamples, len(self.prints), len(self.prints)), np.nan)
             matrices[:, rows, columns] = matrices[:, columns, rows] = part.T.numpy()
             yield matrices
-
-    def _deviations_of(self, pair: tuple[int, int], depths: np.ndarray, weights: Tensor) -> Tensor:
-        """Return the deviations of a pair, (resamples, 1 + depths) float32."""
-        shares, terms = torch.from_numpy(self._shares(pair)), self._terms(pair)
-        cells = shares != 0
-        rows, columns = (torch.from_numpy(depths[:, index].copy()) for index in pair)
-        total, start = torch.zeros(len(weights), 1 + len(depths)), 0
-        for x, y in zip(*(self._grams[index] for index in pair), strict=True):
-            influence = influences([x], [y], terms, self.estimator, self.per_image)
-            mean = influence[:, cells] @ shares[cells]
-            parts = torch.cat([mean[:, None], influence[:, rows, columns]], dim=1)
-            total += weights[:, start : start + len(parts)] @ parts.float()
-            start += len(parts)
-        return total

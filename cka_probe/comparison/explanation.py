@@ -3,7 +3,7 @@
 Everything is computed from two fingerprints, without images or a forward pass. `similarity.influence` has the formulas.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,15 +14,16 @@ from torch import Tensor
 from cka_probe import registry
 from cka_probe.comparison.compare import compare_fingerprints
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
+from cka_probe.comparison.groups import duplicates
 from cka_probe.comparison.results import Side
 from cka_probe.documents import Document, plain
 from cka_probe.errors import DataError
 from cka_probe.models.selection import select_by_name
 from cka_probe.similarity import ESTIMATORS
 from cka_probe.similarity.features import tokens_per_image
-from cka_probe.similarity.influence import cka_without, component_shares, duplicates, losses, outliers, partial_cka
+from cka_probe.similarity.influence import cka_without, component_shares, losses, outliers, partial_cka
 
-FORMAT = "ckaprobe-explanation/1"
+FORMAT = "ckaprobe-explanation/2"
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Numbers of most influential images that are left out, at most a quarter of all."""
 COMPONENTS = (1, 2, 5, 10)
@@ -48,11 +49,13 @@ class Explanation(Document):
         curve: For a number of most influential images, by absolute influence, CKA without them, computed exactly.
         components: For a number of leading components, their share in the variance of x, of y, and in the biased CKA.
         outliers: Numbers of images far from the others, in x or in y.
-        duplicates: Pairs of images of a batch that neither layer tells apart.
+        copies: Groups of images that are copies, `exact` or `near`, over all layers of both models; see
+            `comparison.groups.duplicates`.
         partial: CKA without what both share with the similarity of the input images; None if that is not given.
         untrained: CKA of the layer of the untrained x with that of y, and its interval; None if that is not given.
         images: Hash of each image.
         settings: Of the comparison.
+        names: Name of each image; empty if they are not known.
     """
 
     noun: ClassVar[str] = "explanations"
@@ -66,11 +69,12 @@ class Explanation(Document):
     curve: tuple[tuple[int, float], ...]
     components: tuple[tuple[int, float, float, float], ...]
     outliers: tuple[int, ...]
-    duplicates: tuple[tuple[int, int], ...]
+    copies: Mapping[str, list[list[int]]]
     partial: float | None
     untrained: tuple[float, float, float] | None
     images: tuple[str, ...]
     settings: dict[str, Any]
+    names: tuple[str, ...] = ()
 
     @property
     def ranking(self) -> np.ndarray:
@@ -78,16 +82,20 @@ class Explanation(Document):
         return ranking_of(self.influences)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per image, the most influential first: image, hash, influence, outlier, duplicate."""
-        twins = {image for pair in self.duplicates for image in pair}
+        """Return one row per image, the most influential first: image, name, hash, influence, outlier, copy.
+
+        The column `name` is there if names are known.
+        """
+        copies = {image for groups in self.copies.values() for group in groups for image in group}
         return pd.DataFrame(
             [
                 {
                     "image": int(image),
+                    **({"name": self.names[image]} if self.names else {}),
                     "hash": self.images[image],
                     "influence": self.influences[image],
                     "outlier": int(image) in self.outliers,
-                    "duplicate": int(image) in twins,
+                    "copy": int(image) in copies,
                 }
                 for image in self.ranking
             ]
@@ -99,12 +107,12 @@ class Explanation(Document):
         return document
 
     def summary(self) -> str:
-        """Return what a terminal shows. Images are counted from 0, in the order of the comparison."""
+        """Return what a terminal shows: images by name, or counted from 0 in the order of the comparison."""
         order = np.argsort(-self.influences, kind="stable")
         ends = {"raise": order[:SHOWN], "lower": order[::-1][:SHOWN]}
         lines = [f"{self.layers[0]} of x and {self.layers[1]} of y: CKA {_interval(self.value, self.low, self.high)}"]
         for word, images in ends.items():
-            named = ", ".join(f"{image} ({self.influences[image]:+.4f})" for image in images)
+            named = ", ".join(f"{self._named(image)} ({self.influences[image]:+.4f})" for image in images)
             lines.append(f"images that {word} it most: {named}")
         curve = ", ".join(f"{value:.3f} (k = {count})" for count, value in self.curve) or "too few images"
         lines.append(f"without the k most influential of {len(self.images)} images: {curve}")
@@ -113,13 +121,18 @@ class Explanation(Document):
             f"{cell:.0%} of the biased CKA"
             for count, x, y, cell in self.components
         ]
-        lines.append(f"outliers: {_listed(self.outliers)}")
-        lines.append(f"duplicates: {_listed([f'{i} and {j}' for i, j in self.duplicates])}")
+        lines.append(f"outliers: {_listed([self._named(image) for image in self.outliers])}")
+        for kind, title in (("exact", "exact copies"), ("near", "near copies")):
+            groups = [" and ".join(map(self._named, group)) for group in self.copies.get(kind, [])]
+            lines.append(f"{title}: {_listed(groups)}")
         if self.partial is not None:
             lines.append(f"without the similarity of the input images: {self.partial:.3f}")
         if self.untrained is not None:
             lines.append(f"of the untrained x with y: {_interval(*self.untrained)}")
         return "\n".join([*lines, ""])
+
+    def _named(self, image: int) -> str:
+        return self.names[image] if self.names else str(image)
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -188,6 +201,7 @@ def explain(
     estimator: str = "unbiased",
     inputs: Fingerprint | None = None,
     untrained: Fingerprint | None = None,
+    names: Sequence[str] | None = None,
 ) -> Explanation:
     """Return why the CKA of two layers has its value.
 
@@ -200,9 +214,10 @@ def explain(
         estimator: Estimator of CKA.
         inputs: Fingerprint of the input images as they are, whose first layer is partialled out.
         untrained: Fingerprint of x before training, with the layer of x.
+        names: Of the images, in their order.
 
     Raises:
-        DataError: The cell is undefined, or two fingerprints are of other images.
+        DataError: The cell is undefined, two fingerprints are of other images, or there is not a name for each image.
         LayerError: There is no such layer, or several.
 
     >>> import torch
@@ -213,6 +228,11 @@ def explain(
     (32,)
     """
     pairing_of(x, y, pair)
+    if names is not None and len(names) != len(x.images):
+        raise DataError(
+            f"expected the name of each of {len(x.images)} images, found {len(names)}; give the same images"
+        )
+    copies = duplicates(x, y)
     x, y = _one_layer(x, layer_x, "x"), _one_layer(y, layer_x if layer_y is None else layer_y, "y")
     result = compare_fingerprints(x, y, pair=pair, estimator=estimator, permutations=0)
     value, low, high = (float(matrix[0, 0]) for matrix in (result.values, result.low, result.high))
@@ -224,7 +244,6 @@ def explain(
     grams = [[stack[0] for stack in side.grams] for side in (x, y)]
     shares = component_shares(grams[0], grams[1], COMPONENTS).T.tolist()
     far = {image for side in grams for image in outliers(side, per_image)}
-    close = set(duplicates(grams[0], per_image)) & set(duplicates(grams[1], per_image))
     return Explanation(
         x=x.side,
         y=y.side,
@@ -236,11 +255,12 @@ def explain(
         curve=curve_of(x.grams, y.grams, influence, estimator, per_image),
         components=tuple((count, *row) for count, row in zip(COMPONENTS, shares, strict=True)),
         outliers=tuple(sorted(far)),
-        duplicates=tuple(sorted(close)),
+        copies=copies,
         partial=None if inputs is None else _partial(value, x, y, inputs, estimator),
         untrained=None if untrained is None else _untrained(untrained, y, layer_x, estimator),
         images=x.images,
         settings=dict(result.settings),
+        names=tuple(names or ()),
     )
 
 

@@ -7,13 +7,14 @@ dimension `(tr K)^2 / |K|^2` below `DIRECTIONS`) do not count, since in these ma
 **Groups.** A group is left out as a whole for intervals, and exchanged with another one of its size for the null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import SimilarityMatrix
@@ -27,8 +28,40 @@ from cka_probe.similarity.measures import Measure
 NEAR = 0.1
 """Distance of near copies, as a share of the median distance."""
 DIRECTIONS = 8.0
+COPIES = ("exact", "near")
+"""Kinds of copies."""
 FEWEST = 4
 """Least number of images in a batch."""
+
+
+class Copies:
+    """The copies among the images of several fingerprints; what each tells of near copies is computed once.
+
+    Args:
+        prints: Fingerprints of the same images, or of others in pairs.
+    """
+
+    def __init__(self, prints: Sequence[Fingerprint]):
+        self.prints = prints
+        self._exact: dict[tuple[tuple[str, ...], ...], list[list[int]]] = {}
+        self._near: dict[tuple[int, frozenset[int]], list[Tensor | None]] = {}
+
+    def between(self, i: int, j: int) -> dict[str, list[list[int]]]:
+        """Return the groups of copies of two models; see `duplicates`."""
+        images = self.prints[i].images, self.prints[j].images
+        if images not in self._exact:
+            self._exact[images] = _exact_copies(*images)
+        exact = self._exact[images]
+        copies = frozenset(number for numbers in exact for number in numbers[1:])
+        for index in (i, j):
+            if (index, copies) not in self._near:
+                self._near[index, copies] = _near_pairs(self.prints[index], copies)
+        near, start = [], 0
+        for stack, *sides in zip(self.prints[i].grams, self._near[i, copies], self._near[j, copies], strict=True):
+            known = [pairs for pairs in sides if pairs is not None]
+            near += _joined(torch.stack(known).all(dim=0), start) if known else []
+            start += stack.shape[-1]
+        return {name: groups for name, groups in zip(COPIES, (exact, near), strict=True) if groups}
 
 
 def duplicates(x: Fingerprint, y: Fingerprint) -> dict[str, list[list[int]]]:
@@ -38,39 +71,51 @@ def duplicates(x: Fingerprint, y: Fingerprint) -> dict[str, list[list[int]]]:
         x: One side.
         y: The other, of the same images or of others in pairs; a copy is one of both.
     """
+    return Copies([x, y]).between(0, 1)
+
+
+def _exact_copies(x: Sequence[str], y: Sequence[str]) -> list[list[int]]:
+    """Return groups of images with the same hashes on both sides."""
     positions: dict[tuple[str, str], list[int]] = {}
-    for number, hashes in enumerate(zip(x.images, y.images, strict=True)):
+    for number, hashes in enumerate(zip(x, y, strict=True)):
         positions.setdefault(hashes, []).append(number)
-    exact = [numbers for numbers in positions.values() if len(numbers) > 1]
-    copies = {number for numbers in exact for number in numbers[1:]}
-    near, start, per_image = [], 0, tokens_per_image(x.settings.features)
-    for batch_x, batch_y in zip(x.grams, y.grams, strict=True) if per_image == 1 else ():
-        rest = [number for number in range(batch_x.shape[-1]) if start + number not in copies]
-        near += [[start + number for number in numbers] for numbers in _near([*batch_x, *batch_y], rest)]
-        start += batch_x.shape[-1]
-    return {name: groups for name, groups in (("exact", exact), ("near", near)) if groups}
+    return [numbers for numbers in positions.values() if len(numbers) > 1]
 
 
-def _near(grams: Sequence[torch.Tensor], images: list[int]) -> list[list[int]]:
-    """Return groups of near copies among some images of a batch, from the Grams of all layers, (n, n) each."""
-    grams = [gram for gram in grams if gram.trace().square() >= DIRECTIONS * gram.square().sum() > 0]
-    if not grams or len(images) < FEWEST:
-        return []
-    index = torch.tensor(images)
-    rows, columns = torch.triu_indices(len(images), len(images), offset=1)
-    alike = torch.ones(len(rows), dtype=torch.bool)
-    for gram in grams:
-        lengths = gram.diagonal()[index]
-        distances = (lengths[:, None] + lengths - 2 * gram[index[:, None], index])[rows, columns]
-        alike &= distances <= NEAR**2 * distances.median()
-    alike = alike.nonzero().flatten()
+def _near_pairs(side: Fingerprint, copies: Set[int]) -> list[Tensor | None]:
+    """Return per batch which images i < j are near each other in every layer that counts, (n, n) bool.
+
+    None where no layer counts. Images in `copies` are near no other.
+    """
+    batches: list[Tensor | None] = []
+    start, images = 0, tokens_per_image(side.settings.features) == 1
+    for stack in side.grams:
+        n = stack.shape[-1]
+        rest = torch.tensor([start + number not in copies for number in range(n)])
+        near = (rest[:, None] & rest).triu(1)
+        counting = [gram for gram in stack if gram.trace().square() >= DIRECTIONS * gram.square().sum() > 0]
+        if images and counting and int(rest.sum()) >= FEWEST:
+            pairs = near.clone()
+            for gram in counting:
+                lengths = gram.diagonal()
+                distances = lengths[:, None] + lengths - 2 * gram
+                near &= distances <= NEAR**2 * distances[pairs].median()
+            batches.append(near)
+        else:
+            batches.append(None)
+        start += n
+    return batches
+
+
+def _joined(near: Tensor, start: int) -> list[list[int]]:
+    """Return groups of images, numbered from `start` on, that are joined by pairs i < j, (n, n) bool."""
     group: dict[int, list[int]] = {}
-    for i, j in zip(rows[alike].tolist(), columns[alike].tolist(), strict=True):
+    for i, j in near.nonzero().tolist():
         first, second = group.setdefault(i, [i]), group.setdefault(j, [j])
         if first is not second:
             first += second
             group |= dict.fromkeys(second, first)
-    return [sorted(images[number] for number in numbers) for number, numbers in group.items() if min(numbers) == number]
+    return [sorted(start + i for i in numbers) for number, numbers in group.items() if min(numbers) == number]
 
 
 def without_copies(x: Fingerprint, y: Fingerprint, units: Units | None = None) -> tuple[Fingerprint, Fingerprint]:
@@ -132,6 +177,18 @@ def units_of(groups: Sequence[Any], side: Fingerprint, measure: Measure, estimat
     return Units(tuple(part.repeat_interleave(per_image) for part in labels.split(sizes)), per_image)
 
 
+def image_names(data: Any, *, num: int | None, seed: int, skipped: Sequence[str] = ()) -> list[str] | None:
+    """Return the name of each image of a comparison, in its order; None where images have no names.
+
+    Arguments as in `group_labels`.
+    """
+    source = image_source(data)
+    if source.describe is None:
+        return None
+    names = [source.describe(index) for index in source.indices(num, seed)]
+    return [name for name in names if name not in skipped]
+
+
 def group_labels(groups: str, data: str, *, num: int | None, seed: int, skipped: Sequence[str] = ()) -> list[str]:
     """Return the group of each image of a comparison, in its order.
 
@@ -146,11 +203,12 @@ def group_labels(groups: str, data: str, *, num: int | None, seed: int, skipped:
     Raises:
         DataError: The images have no names, the file cannot be read, or an image has no group.
     """
-    source = image_source(data)
-    if source.describe is None:
-        raise DataError(f"expected images with names for groups, found {source.name}; give groups in Python")
-    names = [source.describe(index) for index in source.indices(num, seed)]
-    paths = [PurePosixPath(name) for name in names if name not in skipped]
+    names = image_names(data, num=num, seed=seed, skipped=skipped)
+    if names is None:
+        raise DataError(
+            f"expected images with names for groups, found {image_source(data).name}; give groups in Python"
+        )
+    paths = [PurePosixPath(name) for name in names]
     if groups == "folder":
         return [str(path.parent) for path in paths]
     try:
@@ -179,3 +237,29 @@ def with_groups(
     if units is not None:
         images["groups"] = len(units.sizes)
     return replace(result, images={**result.images, **images}) if images else result
+
+
+def name_copies(
+    results: Mapping[Any, SimilarityMatrix], data: Any, *, num: int | None, seed: int
+) -> dict[Any, SimilarityMatrix]:
+    """Return comparisons of the same images that name those that are copies, if they have names.
+
+    Args:
+        results: By any key.
+        data: The images; other arguments as in `group_labels`.
+        num: Largest number of images, as in the comparison.
+        seed: Seed of their choice.
+    """
+    skipped = [name for result in results.values() for name in result.images["skipped"]]
+    names = None
+    if any("copies" in result.images for result in results.values()):
+        names = image_names(data, num=num, seed=seed, skipped=skipped)
+    if names is None:
+        return dict(results)
+    named = {}
+    for key, result in results.items():
+        copies = result.images.get("copies", {})
+        numbers = sorted({number for kind in COPIES for group in copies.get(kind, ()) for number in group})
+        of_copies = {"copies": copies | {"names": {str(number): names[number] for number in numbers}}} if copies else {}
+        named[key] = replace(result, images={**result.images, **of_copies})
+    return named

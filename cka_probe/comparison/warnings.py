@@ -174,9 +174,13 @@ def _copies(result: SimilarityMatrix) -> Iterator[str]:
             continue
         count = sum(len(numbers) - 1 for numbers in groups)
         verb, noun = ("is", "copy") if count == 1 else ("are", "copies")
-        first = "; ".join(", ".join(map(str, numbers[:NAMED])) for numbers in groups[:NAMED])
+        names = copies.get("names", {})
+        first = "; ".join(
+            ", ".join(names.get(str(number), str(number)) for number in numbers[:NAMED]) for numbers in groups[:NAMED]
+        )
+        first = first if names else f"numbers, from 0: {first}"
         more = f"; and {len(groups) - NAMED} more groups" if len(groups) > NAMED else ""
-        sentence = f"{count} {_unit(result)} {verb} {title} {noun} of others (numbers, from 0: {first}{more})."
+        sentence = f"{count} {_unit(result)} {verb} {title} {noun} of others ({first}{more})."
         if copies["merged"]:
             yield f"{sentence} One of each group was used."
         elif "groups" in result.images:

@@ -149,6 +149,7 @@ def mean_interval(
     estimator: Estimator,
     per_image: int = 1,
     terms: Terms | None = None,
+    without: Tensor | None = None,
 ) -> float:
     """Return half the width of the 95 % interval of a weighted mean of cells, which have noise in common.
 
@@ -160,6 +161,7 @@ def mean_interval(
         estimator: Estimator of HSIC.
         per_image: Examples per image.
         terms: For CKA, `hsic_terms` of x and y, which are then from `centre_batches`.
+        without: For CKA, (images,) float64, the mean without each image, if it is known.
     """
     rows, columns = (shares.any(dim=1), shares.any(dim=0))
     x, y, shares = [stack[rows] for stack in x], [stack[columns] for stack in y], shares[rows][:, columns]
@@ -169,7 +171,7 @@ def mean_interval(
             terms = hsic_terms(x, y, estimator, per_image)
         else:
             terms = terms.of(rows, columns)
-        error, degrees = mean_error(x, y, terms, shares, estimator, per_image)
+        error, degrees = mean_error(x, y, terms, shares, estimator, per_image, without)
         freedom = float(degrees)
     else:
 

@@ -17,6 +17,7 @@ are over rows of the Grams, so large Grams are centred a few rows at a time (`UC
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,13 +130,13 @@ class Estimator:
 
     Attributes:
         centre: Centres a stack of Grams.
-        divisor: Of the inner product of n examples.
+        divisor: Of the inner product of n examples, of a number or of a tensor of numbers.
         recentring: Factors of the last two terms in `similarity.jackknife`, of the numbers of examples left.
         fewest: Least number of examples that have an HSIC.
     """
 
     centre: Callable[[Tensor], Centred]
-    divisor: Callable[[int], float]
+    divisor: Callable[[Any], Any]
     recentring: Callable[[Tensor], tuple[Tensor, Tensor]]
     fewest: int
 

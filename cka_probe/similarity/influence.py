@@ -34,8 +34,6 @@ FEWEST = 8
 """Images that have to be left in a batch."""
 OUTLYING = 16.0
 """Squared distance from the mean of the batch, by the median over its images, above which an image is an outlier."""
-DUPLICATE = 1e-6
-"""Squared distance of two images, by the mean over the pairs of the batch, below which they are duplicates."""
 
 
 def cka_without(
@@ -116,20 +114,6 @@ def outliers(grams: Sequence[Tensor], per_image: int = 1) -> list[int]:
     return numbers
 
 
-def duplicates(grams: Sequence[Tensor], per_image: int = 1) -> list[tuple[int, int]]:
-    """Return pairs of images of one batch that a layer does not tell apart; see `DUPLICATE`. Arguments: `outliers`."""
-    pairs, start = [], 0
-    for gram in grams:
-        images = len(gram) // per_image
-        same_token = gram.reshape(images, per_image, images, per_image).diagonal(dim1=1, dim2=3).sum(dim=-1)
-        squares = same_token.diagonal()
-        distances = squares[:, None] + squares - 2 * same_token
-        close = (distances <= DUPLICATE * distances.mean()).triu(1)
-        pairs += [(start + int(i), start + int(j)) for i, j in close.nonzero()]
-        start += images
-    return pairs
-
-
 def losses(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, per_image: int = 1) -> Tensor:
     """Return what every cell loses without each image, CKA less CKA without it, (images, rows, columns) float64.
 
@@ -188,9 +172,9 @@ def _without_each(x: Tensor, y: Tensor | None, estimator: Estimator) -> Tensor:
     rows = rows.sum(dim=0) - rows - crossed + product + diagonal
     totals = [total.sum(dim=1, keepdim=True) - 2 * total + diagonal for total, diagonal in ((r, k_ii), (s, l_ii))]
     total = torch.einsum(outer, *totals)
-    if unbiased:
-        return (inner - 2 / (m - 2) * rows + total / ((m - 1) * (m - 2))) / estimator.divisor(m)
-    return (inner - 2 / m * rows + total / m**2) / estimator.divisor(m)
+    first, second = estimator.recentring(torch.tensor(float(m), dtype=torch.float64))
+    without: Tensor = (inner - first * rows + second * total) / estimator.divisor(m)
+    return without
 
 
 def top_factors(gram: Tensor, count: int) -> Tensor:

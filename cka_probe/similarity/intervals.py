@@ -43,7 +43,14 @@ from cka_probe.similarity.cka import (
     hsic_terms,
     row_blocks,
 )
-from cka_probe.similarity.jackknife import Units, deviations, effective_freedom, leave_one_out
+from cka_probe.similarity.jackknife import (
+    Units,
+    deviations,
+    effective_freedom,
+    hsic_influences,
+    leave_one_out,
+    losses_of,
+)
 
 Scales = tuple[Tensor, Tensor, Tensor]
 """Factors of `U(K) U(L)`, `U(K)^2` and `U(L)^2` in `e`, (rows, columns) each."""
@@ -94,8 +101,8 @@ class Jackknife:
         low, high = torch.full((2, *self.values.shape), torch.nan, dtype=torch.float64)
         if len(self.draws) and family.any():
             largest = self.draws[:, family].abs().amax(dim=1).double().quantile(0.95)
-            ends = self.interval(torch.special.erf(largest.clamp_min(NORMAL) / 2**0.5))
-            low[family], high[family] = (end[family] for end in ends)
+            members = replace(self, values=self.values[family], error=self.error[family], freedom=self.freedom[family])
+            low[family], high[family] = members.interval(torch.special.erf(largest.clamp_min(NORMAL) / 2**0.5))
         return low, high
 
 
@@ -192,13 +199,13 @@ def influences(
     To first order, an image with the weight `1 + d` in place of 1 moves CKA by `d` times its influence, so omitting it
     moves CKA by about minus its influence. Arguments as in `jackknife_interval`.
     """
-    parts, unweighted = [], scales_of(terms)
-    for batch_x, batch_y in zip(x, y, strict=True):
-        n = batch_x.shape[-1]
-        xy, xx, yy = (n / per_image / estimator.divisor(n) * scale for scale in unweighted)
-        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
-            parts.append(_influence(rows_x, rows_y, (xy, xx, yy), per_image, start))
-    return torch.cat(parts)
+    units = Units.of_images(x, per_image)
+
+    def of_hsic(one: Sequence[Centred], other: Sequence[Centred], own: bool = False) -> Tensor:
+        return hsic_influences(losses_of(one, other, units, own), terms.weights, estimator, units)
+
+    xy, xx, yy = scales_of(terms)
+    return xy * of_hsic(x, y) - xx * of_hsic(x, x, own=True)[:, :, None] - yy * of_hsic(y, y, own=True)[:, None, :]
 
 
 def paired_error(
@@ -239,7 +246,13 @@ def paired_error(
 
 
 def mean_error(
-    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, shares: Tensor, estimator: Estimator, per_image: int = 1
+    x: Sequence[Centred],
+    y: Sequence[Centred],
+    terms: Terms,
+    shares: Tensor,
+    estimator: Estimator,
+    per_image: int = 1,
+    without: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the standard error of a weighted mean of cells, with the noise that they share, and its freedom.
 
@@ -250,14 +263,17 @@ def mean_error(
         shares: (rows, columns) float64, the weight of each cell; a layer with a weight is defined.
         estimator: The estimator that the matrices were centred for.
         per_image: Examples per image.
+        without: (images,) float64, the mean without each image, if it is known.
 
     Returns:
         () float64 each; the error is infinite where HSIC is a single term.
     """
     units = Units.of_images(x, per_image)
-    without, noise = torch.zeros(len(units.sizes), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for part, values in leave_one_out(x, y, terms, estimator, units):
-        without += torch.where(shares[part] != 0, shares[part] * values, 0.0).sum(dim=(1, 2))
+    if without is None:
+        without = torch.zeros(len(units.sizes), dtype=torch.float64)
+        for part, values in leave_one_out(x, y, terms, estimator, units):
+            without += torch.where(shares[part] != 0, shares[part] * values, 0.0).sum(dim=(1, 2))
+    noise = torch.zeros((), dtype=torch.float64)
     xy, xx, yy = (shares * scale for scale in scales_of(terms))
     for batch_x, batch_y in zip(x, y, strict=True) if per_image == 1 else ():
         weight = batch_x.shape[-1] / estimator.divisor(batch_x.shape[-1])
@@ -284,31 +300,12 @@ def scales_of(terms: Terms) -> Scales:
     return 1.0 / (xx.sqrt()[:, None] * yy.sqrt()[None, :]), value / (2 * xx[:, None]), value / (2 * yy[None, :])
 
 
-def _influence(x: Tensor, y: Tensor, scales: Scales, per_image: int, start: int) -> Tensor:
-    """Return the influence on every cell of the images from row `start` on, (images, rows, columns)."""
-    # (images, layers, per_image * n): the rows of each image's examples
-    rows_x, rows_y = (m.unflatten(1, (-1, per_image)).movedim(1, 0).flatten(2) for m in (x, y))
-    total = _combine(rows_x, rows_y, scales)
-    self_x, self_y = (_diagonal_blocks(m, per_image, start) for m in (x, y))
-    return 2 * total - _combine(self_x, self_y, scales)
-
-
-def _diagonal_blocks(rows: Tensor, per_image: int, start: int) -> Tensor:
-    """Return the block of each image with itself, (images, layers, per_image^2), from rows (layers, r, n)."""
-    layers, count, _ = rows.shape
-    square = rows[:, :, start : start + count]
-    blocks = square.reshape(layers, count // per_image, per_image, count // per_image, per_image)
-    return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 0).flatten(2)
-
-
-def _combine(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
-    """Return `e` summed over the last axis: (images, rows, columns) from (images, layers, m)."""
-    xy, xx, yy = scales
-    return xy * (x @ y.mT) - xx * x.square().sum(-1)[:, :, None] - yy * y.square().sum(-1)[:, None, :]
-
-
 def pair_noise(x: Tensor, y: Tensor, scales: Scales, start: int) -> Tensor:
     """Return the sum of `e_ij^2` over i != j for every cell, in rows from `start` on, expanded into matrix products."""
+    if x.shape[1] == x.shape[2]:  # whole, symmetric matrices: pairs i < j, twice
+        i, j = torch.triu_indices(x.shape[1], x.shape[2], offset=1)
+        half_x, half_y = (m.flatten(1).index_select(1, i * x.shape[2] + j) for m in (x, y))
+        return 2 * _sum_of_squares(half_x, half_y, scales).clamp_min(0)
     rows, columns = (m.diagonal(offset=start, dim1=1, dim2=2) for m in (x, y))
     noise = _sum_of_squares(x.flatten(1), y.flatten(1), scales) - _sum_of_squares(rows, columns, scales)
     return noise.clamp_min(0)

@@ -15,14 +15,15 @@ and with 2 / N and 1 / N^2 as factors for Grams centred as `H K H`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from cka_probe.similarity.cka import RANGE, Centred, Estimator, Terms, row_blocks
 
-ELEMENTS = 2**21
-"""Values without an image (units x rows x columns) that are in memory together, 16 MiB of each step."""
+ELEMENTS = 2**18
+"""Values without an image (units x rows x columns) that are processed together, few enough for the cache."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,23 @@ class Units:
             total += batch.shape[-1] // per_image
         return cls(tuple(starts), per_image)
 
-    @property
+    @cached_property
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The units in each batch, batch after batch: their numbers, batches and examples there, (entries,) int64."""
+        parts = []
+        for batch, index in enumerate(self.indices):
+            present, size = index.unique(return_counts=True)
+            parts.append((present, torch.full_like(present, batch), size))
+        numbers, batches, sizes = map(torch.cat, zip(*parts, strict=True))
+        return numbers, batches, sizes
+
+    @cached_property
+    def positions(self) -> tuple[tuple[Tensor, int], ...]:
+        """Per batch, the unit of each example among those in the batch, (n,) int64, and their number."""
+        found = [index.unique(return_inverse=True) for index in self.indices]
+        return tuple((position, len(present)) for present, position in found)
+
+    @cached_property
     def sizes(self) -> Tensor:
         """Images in each unit, (units,) float64."""
         return torch.bincount(torch.cat(self.indices)).double() / self.per_image
@@ -59,26 +76,29 @@ class Units:
 
 @dataclass(frozen=True)
 class Losses:
-    """What the inner product of two centred Grams loses without a unit, (units, ...) float64 each.
+    """What the inner product of two centred Grams loses without a unit in a batch, (entries, ...) float64 each.
 
     Attributes:
         rows: Sum over the unit's rows of the product of both Grams.
         block: Of which within the unit.
-        cross: Sum over the other examples of the products of both Grams' column sums over the unit.
-        corner: Product of both Grams' sums within the unit.
+        cross: Sum over the other examples of the products of both Grams' column sums over the unit; None for units of
+            one example, where it is `rows - block`.
+        corner: Product of both Grams' sums within the unit; None where it is `block`.
     """
 
     rows: Tensor
     block: Tensor
-    cross: Tensor
-    corner: Tensor
+    cross: Tensor | None = None
+    corner: Tensor | None = None
 
     def remainder(self, total: Tensor, left: Tensor, estimator: Estimator) -> Tensor:
-        """Return the inner product of the Grams of `left` examples, centred again; NaN of too few."""
-        left = left.double().view(-1, *[1] * (self.rows.dim() - 1))
-        factors = estimator.recentring(left)
-        rest = total - 2 * self.rows + self.block - factors[0] * self.cross + factors[1] * self.corner
-        return torch.where(left >= estimator.fewest, rest, torch.nan)
+        """Return the inner product of the Grams of `left` examples, (entries,), centred again."""
+        first, second = (
+            factor.view(-1, *[1] * (self.rows.dim() - 1)) for factor in estimator.recentring(left.double())
+        )
+        if self.cross is None or self.corner is None:
+            return torch.addcmul(total, self.rows, -2 - first).addcmul_(self.block, 1 + first + second)
+        return total - 2 * self.rows + self.block - first * self.cross + second * self.corner
 
 
 def leave_one_out(
@@ -95,86 +115,105 @@ def leave_one_out(
     """
     count, columns = len(units.sizes), len(y[0])
     step = max(1, ELEMENTS // (count * columns))
-    yy = _without(y, y, terms.yy, terms.weights, estimator, units, own=True)
+
+    def without(one: Sequence[Centred], other: Sequence[Centred], hsic: Tensor, own: bool = False) -> Tensor:
+        return hsic_without(losses_of(one, other, units, own), hsic, terms.weights, estimator, units)
+
+    yy = without(y, y, terms.yy, own=True)
     for start in range(0, len(x[0]), step):
         part = slice(start, min(start + step, len(x[0])))
         some = x if step >= len(x[0]) else [batch[part] for batch in x]
-        xy = _without(some, y, terms.xy[:, part], terms.weights, estimator, units)
-        xx = _without(some, some, terms.xx[:, part], terms.weights, estimator, units, own=True)
-        yield part, ratio(xy, xx, yy)
+        xy, xx = without(some, y, terms.xy[:, part]), without(some, some, terms.xx[:, part], own=True)
+        yield part, ratio(xy, xx[:, :, None], yy[:, None, :])
 
 
 def ratio(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
-    """Return CKA, (units, rows, columns), from sums of HSIC; NaN where one of a layer with itself is not positive."""
+    """Return CKA from sums of HSIC, (units, ...); NaN where one of a layer with itself is not positive."""
     xx, yy = (torch.where((sums > RANGE[0]) & (sums < RANGE[1]), sums, torch.nan) for sums in (xx, yy))
-    return xy / (xx.sqrt()[:, :, None] * yy.sqrt()[:, None, :])
+    return xy / (xx.sqrt() * yy.sqrt())
 
 
-def _without(
-    x: Sequence[Centred],
-    y: Sequence[Centred],
-    hsic: Tensor,
-    weights: Tensor,
-    estimator: Estimator,
-    units: Units,
-    own: bool = False,
-) -> Tensor:
-    """Return the weighted sum over batches of HSIC without each unit, (units, ...).
+def losses_of(x: Sequence[Centred], y: Sequence[Centred], units: Units, paired: bool = False) -> Losses:
+    """Return what inner products lose without each unit, an entry for each of `units.entries`.
 
     Args:
-        x: Per batch, (rows, n, n).
-        y: Per batch, (columns, n, n); x, if `own`.
+        x: Per batch, (rows, n, n) float64, from `centre_batches`.
+        y: Per batch, (columns, n, n) float64.
+        units: What is left out.
+        paired: Layer k of x with layer k of y only, (entries, rows), in place of all, (entries, rows, columns).
+    """
+    single = all(count == len(position) for position, count in units.positions)
+    batches = [_losses(*batch, single, paired) for batch in zip(x, y, units.positions, strict=True)]
+    return Losses(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+
+def hsic_without(losses: Losses, hsic: Tensor, weights: Tensor, estimator: Estimator, units: Units) -> Tensor:
+    """Return the weighted sum over batches of HSIC without each unit, (units, ...).
+
+    A batch of which too few examples are left does not count.
+
+    Args:
+        losses: From `losses_of`.
         hsic: Of all images, (batches, ...).
         weights: Of the batches.
         estimator: Estimator of HSIC.
         units: What is left out.
-        own: Each layer of x with itself, in place of that with each of y.
     """
+    numbers, batches, sizes = units.entries
+    counts = torch.tensor([len(index) for index in units.indices])
+    left = counts[batches] - sizes
+    enough, left = left >= estimator.fewest, left.clamp_min(estimator.fewest).double()
+    scale = torch.where(enough, left / units.per_image / estimator.divisor(left), 0.0)
+    shape = (-1, *[1] * (hsic.dim() - 1))
+    rest = losses.remainder((hsic * estimator.divisor(counts).view(shape))[batches], left, estimator)
+    rest *= scale.view(shape)
+    rest -= (hsic * weights.view(shape))[batches]
     sums: Tensor = torch.tensordot(weights, hsic, dims=1).repeat(len(units.sizes), *[1] * (hsic.dim() - 1))
-    for batch_x, batch_y, term, weight, index in zip(x, y, hsic, weights, units.indices, strict=True):
-        n = batch_x.shape[-1]
-        present, position, size = index.unique(return_inverse=True, return_counts=True)
-        losses = _losses(batch_x, batch_y, position, len(present), own)
-        left = n - size
-        rest = losses.remainder(term * estimator.divisor(n), left, estimator)
-        divisors = torch.tensor([estimator.divisor(int(number)) for number in left], dtype=torch.float64)
-        rest = (left / units.per_image / divisors).view(-1, *[1] * term.dim()) * rest
-        rest = rest.nan_to_num(0.0, 0.0, 0.0)  # too few examples are left in the batch
-        sums.index_add_(0, present, rest - weight * term)
-    return sums
+    return sums.index_add_(0, numbers, rest)
 
 
-def _losses(x: Centred, y: Centred, position: Tensor, count: int, own: bool) -> Losses:
-    """Return what each of `count` units, given by the position of each example's, contributes in one batch."""
-    n, single = x.shape[-1], count == len(position)
-    shape = (count, len(x)) if own else (count, len(x), len(y))
+def hsic_influences(losses: Losses, weights: Tensor, estimator: Estimator, units: Units) -> Tensor:
+    """Return the influence of each unit on the weighted sum over batches of HSIC, (units, ...).
+
+    It is what HSIC loses without the unit, to first order. Arguments as in `hsic_without`.
+    """
+    numbers, batches, _ = units.entries
+    scale = weights / estimator.divisor(torch.tensor([len(index) for index in units.indices]))
+    lost = (2 * losses.rows - losses.block) * scale[batches].view(-1, *[1] * (losses.rows.dim() - 1))
+    return torch.zeros(len(units.sizes), *lost.shape[1:], dtype=torch.float64).index_add_(0, numbers, lost)
+
+
+def _losses(x: Centred, y: Centred, positions: tuple[Tensor, int], single: bool, paired: bool) -> tuple[Tensor, ...]:
+    """Return what the units of one batch contribute, as in `Losses`; `single` if all are one example."""
+    position, count = positions
+    n = x.shape[-1]
+    shape = (count, len(x)) if paired else (count, len(x), len(y))
     rows, block = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
-    sides = (x,) if own else (x, y)
-    columns = [torch.zeros(0 if single else count, len(side), n, dtype=torch.float64) for side in sides]
+    columns = [torch.zeros(0 if single else count, len(side), n, dtype=torch.float64) for side in (x, y)]
     for start, *parts in row_blocks(x, y):
         stop = start + parts[0].shape[1]
-        examples, units = [part.movedim(1, 0) for part in parts[: len(sides)]], position[start:stop]
-        rows.index_add_(0, units, _product(examples, own))
+        examples, units = [part.movedim(1, 0) for part in parts], position[start:stop]
+        rows.index_add_(0, units, _product(examples, paired))
         if single:
-            diagonals = [part.diagonal(offset=start, dim1=1, dim2=2).mT[:, :, None] for part in parts[: len(sides)]]
-            block.index_add_(0, units, _product(diagonals, own))
+            diagonals = [part.diagonal(offset=start, dim1=1, dim2=2).mT[:, :, None] for part in parts]
+            block.index_add_(0, units, _product(diagonals, paired))
             continue
         within = (units[:, None] == position).double()[:, None]
-        block.index_add_(0, units, _product([examples[0] * within, *examples[1:]], own))
+        block.index_add_(0, units, _product([examples[0] * within, examples[1]], paired))
         for column, example in zip(columns, examples, strict=True):
             column.index_add_(0, units, example)
     if single:
-        return Losses(rows, block, rows - block, block)
+        return rows, block
     inside = torch.nn.functional.one_hot(position, count).mT.double()[:, None]
-    corner = _product([(column * inside).sum(dim=-1, keepdim=True) for column in columns], own)
-    cross = _product([columns[0] * (1 - inside), *columns[1:]], own)
-    return Losses(rows, block, cross, corner)
+    corner = _product([(column * inside).sum(dim=-1, keepdim=True) for column in columns], paired)
+    cross = _product([columns[0] * (1 - inside), columns[1]], paired)
+    return rows, block, cross, corner
 
 
-def _product(sides: Sequence[Tensor], own: bool) -> Tensor:
-    """Return inner products over the last axis: (units, rows, columns), or of each layer with itself."""
-    if own:
-        return sides[0].square().sum(dim=-1)
+def _product(sides: Sequence[Tensor], paired: bool) -> Tensor:
+    """Return inner products over the last axis: (units, rows, columns), or (units, rows) of pairs of layers."""
+    if paired:
+        return (sides[0] * sides[1]).sum(dim=-1)
     product: Tensor = sides[0] @ sides[1].mT
     return product
 
@@ -192,10 +231,11 @@ def deviations(values: Tensor, without: Tensor, sizes: Tensor) -> Tensor:
         sizes: (units,) images in each.
     """
     shape = (-1, *[1] * values.dim())
-    h = (sizes.sum() / sizes).view(shape)
-    pseudo = values - (h - 1) * (without - values)
-    centre = (pseudo / h).sum(dim=0)
-    return (pseudo - centre) / (len(sizes) * (h - 1)).sqrt()
+    h = sizes.sum() / sizes
+    lost = without - values
+    centre = torch.tensordot(1 - 1 / h, lost, dims=1)  # v - v_J
+    scale = ((h - 1) / len(sizes)).sqrt()
+    return (lost * -scale.view(shape)).addcmul_(centre, (1 / (len(sizes) * scale)).view(shape))
 
 
 def effective_freedom(squares: Tensor, fourths: Tensor, units: int) -> Tensor:

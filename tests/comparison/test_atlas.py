@@ -19,7 +19,8 @@ from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.plotting.labels import model_names
 from cka_probe.report import page_of
-from cka_probe.similarity import ESTIMATORS, choose_measure
+from cka_probe.similarity import ESTIMATORS, centre_batches, choose_measure, hsic_terms, influences, mean_interval
+from cka_probe.similarity.resampling import resample_counts
 
 
 def network(seed, depth=3):
@@ -174,14 +175,38 @@ def test_models_of_other_depths_are_aligned_from_their_first_to_their_last_layer
 def test_the_deviations_of_resamples_are_as_wide_as_the_intervals():
     prints = [fingerprint(network(seed), features(200), layers="1,3", batch=50) for seed in range(3)]
     results = dict(compare_all(prints, permutations=0))
-    pairs = PairsOfModels(prints, results, choose_measure("cka", "unbiased"), ESTIMATORS["unbiased"])
+    pairs = PairsOfModels(prints, results, choose_measure("cka", "unbiased"), ESTIMATORS["unbiased"], resamples=2000)
     _, low, high = pairs.means()
-    mean, *depths = pairs.deviations(np.array([[0] * 3, [1] * 3]), 2000)
+    mean, *depths = pairs.deviations()
     for deviations, half in (
         (mean, (high - low)[0, 1] / 2),
         (depths[1], (results[0, 1].high - results[0, 1].low)[1, 1] / 2),
     ):
         assert half / 1.96 * 0.93 < deviations[:, 0, 1].std() < half / 1.96 * 1.5
+
+
+@pytest.mark.parametrize("deep", [(2, 2, 2), (1, 3, 2)])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("form", ["flatten", "tokens:2"])
+def test_the_noise_of_some_cells_is_that_of_the_whole_matrix(deep, estimator, form):
+    images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(4))
+    nets = [nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(depth))) for depth in deep]
+    prints = [fingerprint(net, images, batch=20, size=4, features=form, layers="*") for net in nets]
+    results, hsic = dict(compare_all(prints, permutations=0, estimator=estimator)), ESTIMATORS[estimator]
+    pairs = PairsOfModels(prints, results, choose_measure("cka", estimator), hsic, resamples=20)
+    _, low, _ = pairs.means()
+    _, _, depth, *_ = pairs.deviations()
+    counts = np.concatenate(list(resample_counts(40, 20, prints[0].settings.seed))) - 1
+    per_image = len(prints[0].grams[0][0]) // 20
+    for (i, j), result in results.items():
+        shares = torch.from_numpy(pairs._shares((i, j)))
+        half = mean_interval(prints[i].grams, prints[j].grams, shares, pairs.measure, hsic, per_image)
+        mean = float((shares.numpy() * result.values).sum())
+        assert low[i, j] == pytest.approx(max(-1, mean - half), abs=1e-12)
+        x, y = (centre_batches(prints[model].grams, hsic) for model in (i, j))
+        influence = influences(x, y, hsic_terms(x, y, hsic, per_image), hsic, per_image)
+        cell = influence[:, pairs.depths[1, i], pairs.depths[1, j]].numpy()
+        np.testing.assert_allclose(depth[:, i, j], counts @ cell, rtol=1e-5, atol=1e-6)
 
 
 def test_a_folder_is_read_as_it_was_written(atlas, tmp_path):

@@ -30,14 +30,14 @@ def images():
     return images
 
 
-def test_an_outlier_carries_a_cell_and_duplicates_are_named(images):
+def test_an_outlier_carries_a_cell_and_copies_are_named(images):
     x, y = prints(images)
     why = explain(x, y, "0")
     assert why.layers == ("0", "0")
     assert why.value == pytest.approx(compare_fingerprints(x, y, permutations=0).values[0, 0])
     assert why.ranking[0] == 40
     assert why.outliers == (40,)
-    assert why.duplicates == ((2, 7),)
+    assert why.copies == {"exact": [[2, 7]]}
     assert [count for count, _ in why.curve] == [1, 2, 4, 8, 16]
     rest = images[[i for i in range(32, 64) if i != 40]]
     batches = [images[:32], rest]
@@ -45,9 +45,15 @@ def test_an_outlier_carries_a_cell_and_duplicates_are_named(images):
     assert why.curve[0][1] == pytest.approx(compare_fingerprints(*alone, permutations=0).values[0, 0])
     table = why.to_frame()
     assert table.iloc[0].to_dict() == {
-        "image": 40, "hash": x.images[40], "influence": why.influences[40], "outlier": True, "duplicate": False,
+        "image": 40, "hash": x.images[40], "influence": why.influences[40], "outlier": True, "copy": False,
     }  # fmt: skip
-    assert "duplicates: 2 and 7" in why.summary()
+    assert "exact copies: 2 and 7" in why.summary()
+    named = explain(x, y, "0", names=[f"{image}.png" for image in range(64)])
+    assert "exact copies: 2.png and 7.png" in named.summary()
+    assert "outliers: 40.png" in named.summary()
+    assert named.to_frame()["name"].iloc[0] == "40.png"
+    with pytest.raises(DataError, match="name of each of 64 images, found 2"):
+        explain(x, y, "0", names=["a", "b"])
 
 
 def test_the_images_and_the_untrained_model_are_baselines(images):
@@ -64,7 +70,7 @@ def test_an_explanation_is_one_document(images, tmp_path):
     document = json.loads(why.save(tmp_path / "why.json").read_text())
     assert document["layers"] == ["1", "3"]
     assert len(document["influences"]) == 64
-    assert why.save(tmp_path / "why.csv").read_text().startswith("image,hash,influence,outlier,duplicate\n")
+    assert why.save(tmp_path / "why.csv").read_text().startswith("image,hash,influence,outlier,copy\n")
 
 
 def test_cells_that_cannot_be_explained_are_refused(images):

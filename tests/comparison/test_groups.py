@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.prints import normal, print_of
 
-from cka_probe import compare_fingerprints
+from cka_probe import compare, compare_fingerprints
 from cka_probe.comparison.groups import duplicates, group_labels
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import DataError
@@ -27,6 +27,21 @@ def test_copies_are_named_in_the_result_and_the_warning():
     (warning,) = (text for text in warnings_for(result) if "copies" in text)
     assert warning.startswith("8 images are exact copies of others (numbers, from 0: 0, 8; 1, 9; 2, 10; and 5 more")
     assert "--merge-duplicates" in warning
+
+
+def test_copies_in_a_folder_are_named_by_their_files(tmp_path):
+    from PIL import Image
+
+    for number in range(12):
+        pixels = np.random.default_rng(number if number != 7 else 3).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6))
+    result = compare(net, net, str(tmp_path), layers="1", size=8, permutations=0)
+    (numbers,) = result.images["copies"]["exact"]
+    assert {result.images["copies"]["names"][str(number)] for number in numbers} == {"03.png", "07.png"}
+    (warning,) = (text for text in warnings_for(result) if "exact copy" in text)
+    assert "03.png" in warning
+    assert "numbers, from 0" not in warning
 
 
 def test_near_copies_are_found_in_a_batch_by_their_distances():

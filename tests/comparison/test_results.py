@@ -1,13 +1,16 @@
 """What results and fingerprints show in a notebook."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import torch
 from helpers.matrices import result_of
 from torch import nn
 
 import cka_probe
 from cka_probe.comparison.results import Side, notes_of
+from cka_probe.documents import plain, write_document
 
 
 def recorded(rows, columns):
@@ -52,3 +55,20 @@ def test_a_note_on_several_models_is_given_once():
     assert notes_of(sides) == [("all models", "of all"), ("first, fine", "of fi"), ("b", "of b")]
     del sides["b"]
     assert notes_of(sides)[0] == ("first, fine", "of all")
+
+
+def test_a_document_is_what_json_writes_with_an_indent_of_one(tmp_path):
+    values = {
+        "a": [],
+        "b": {},
+        "c": [[0.1, None], [1e-300, 3]],
+        "d": {"é": "x\n", "f": [True, -0.0]},
+        "g": 1.0,
+        "h": None,
+    }
+    text = json.dumps(values, indent=1, ensure_ascii=False)
+    assert write_document(tmp_path / "a.json", values).read_text(encoding="utf-8") == text + "\n"
+    matrix = np.array([[0.25, np.nan], [np.inf, -np.inf]])
+    assert plain({"m": matrix, "n": np.eye(2, dtype=bool)}) == {
+        "m": [[0.25, None], [None, None]], "n": [[True, False], [False, True]],
+    }  # fmt: skip

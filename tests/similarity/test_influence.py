@@ -9,7 +9,6 @@ from cka_probe.similarity.gram import double_centre
 from cka_probe.similarity.influence import (
     cka_without,
     component_shares,
-    duplicates,
     losses,
     outliers,
     partial_cka,
@@ -88,12 +87,10 @@ def test_partial_cka_is_that_of_residuals():
     assert partial_cka(xy, xz, yz) == pytest.approx(float(cosine))
 
 
-def test_duplicates_and_outliers_are_named():
+def test_outliers_are_named():
     x = normal(60, 8)
-    x[41] = x[33]
     x[5] *= 12
     batches = [gram(part[None])[0] for part in x.split(30)]
-    assert duplicates(batches) == [(33, 41)]
     assert outliers(batches) == [5]
 
 
