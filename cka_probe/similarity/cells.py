@@ -73,7 +73,8 @@ class Cells:
         """Return the cells of some of the rows."""
         matrices = {name: getattr(self, name)[rows] for name in ("values", "low", "high", "null", "p_values")}
         errors = self.errors and Jackknife(
-            self.errors.values[rows], self.errors.error[rows], self.errors.freedom[rows], self.errors.draws[:, rows]
+            *(getattr(self.errors, name)[rows] for name in ("values", "error", "freedom", "wide")),
+            self.errors.draws[:, rows],
         )
         permuted = None if self.permuted is None else self.permuted[:, rows]
         terms = self.terms.of(rows, slice(None))

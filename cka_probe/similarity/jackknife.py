@@ -83,8 +83,8 @@ class Losses:
 
 def leave_one_out(
     x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, units: Units
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield CKA without each unit, (units, rows, columns) float64, for some of the rows at a time, and which.
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield some of the rows, CKA of these without each unit, (units, rows, columns) float64, and its `tangent`.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
@@ -95,19 +95,33 @@ def leave_one_out(
     """
     count, columns = len(units.sizes), len(y[0])
     step = max(1, ELEMENTS // (count * columns))
+    sum_xy, sum_xx, sum_yy = terms.sums()
     yy = _without(y, y, terms.yy, terms.weights, estimator, units, own=True)
     for start in range(0, len(x[0]), step):
         part = slice(start, min(start + step, len(x[0])))
         some = x if step >= len(x[0]) else [batch[part] for batch in x]
         xy = _without(some, y, terms.xy[:, part], terms.weights, estimator, units)
         xx = _without(some, some, terms.xx[:, part], terms.weights, estimator, units, own=True)
-        yield part, ratio(xy, xx, yy)
+        yield part, ratio(xy, xx, yy), tangent((xy, xx, yy), (sum_xy[part], sum_xx[part], sum_yy))
 
 
 def ratio(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
     """Return CKA, (units, rows, columns), from sums of HSIC; NaN where one of a layer with itself is not positive."""
     xx, yy = (torch.where((sums > RANGE[0]) & (sums < RANGE[1]), sums, torch.nan) for sums in (xx, yy))
     return xy / (xx.sqrt()[:, :, None] * yy.sqrt()[:, None, :])
+
+
+def tangent(without: Sequence[Tensor], whole: Sequence[Tensor]) -> Tensor:
+    """Return CKA without each unit, (units, rows, columns), to first order in the change of the sums of HSIC.
+
+    Args:
+        without: The sums without each unit: (units, rows, columns), (units, rows) and (units, columns).
+        whole: The sums of all units, in the same scale.
+    """
+    (xy, xx, yy), value = without, ratio(*(total[None] for total in whole))
+    sum_xx, sum_yy = whole[1][:, None], whole[2]
+    change: Tensor = 2 - xx[:, :, None] / sum_xx - yy[:, None, :] / sum_yy
+    return xy / (sum_xx * sum_yy).sqrt() + value / 2 * change
 
 
 def _without(
@@ -196,6 +210,26 @@ def deviations(values: Tensor, without: Tensor, sizes: Tensor) -> Tensor:
     pseudo = values - (h - 1) * (without - values)
     centre = (pseudo / h).sum(dim=0)
     return (pseudo - centre) / (len(sizes) * (h - 1)).sqrt()
+
+
+def spread(exact: Tensor, first_order: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the variance of a value, pairs of units counted twice, its degrees of freedom, and that of the jackknife.
+
+    The jackknife is too wide on average where few units dominate a ratio (Efron & Stein 1981), its first order too
+    narrow; the variance is the mean of both.
+
+    Args:
+        exact: `deviations` of the value without each unit, (units, ...), or of some of the units.
+        first_order: Those of its `tangent`.
+        units: Number of all units.
+
+    Returns:
+        (...) float64 each.
+    """
+    scale = units / len(exact)
+    squares, fourths = (scale * exact.pow(power).sum(dim=0) for power in (2, 4))
+    both = (squares + scale * first_order.square().sum(dim=0)) / 2
+    return both, effective_freedom(squares, fourths, units), squares
 
 
 def effective_freedom(squares: Tensor, fourths: Tensor, units: int) -> Tensor:
