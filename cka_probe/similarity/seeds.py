@@ -84,15 +84,17 @@ def seeds_jackknife(
     _, *without = zip(*leave_one_out(x, y, terms, estimator, units), strict=True)
     shares, others = (deviations(table, torch.cat(parts, dim=1), units.sizes) for parts in without)
     value = (weights * table).sum()
-    squares, freedom, _ = spread(*((weights * part).sum(dim=(1, 2)) for part in (shares, others)), len(units.sizes))
+    means = [(weights * part).sum(dim=(1, 2)) for part in (shares, others)]
+    squares, freedom, _ = spread(means[0], means[1], len(units.sizes))
     noise = mean_noise(x, y, terms, weights, estimator) if per_image == 1 else torch.zeros_like(squares)
     images, parts_of = variance_of_units(squares, noise), _one_recipe if same else _two_recipes
     trainings, both = parts_of(table), parts_of(shares).variance.sum()
     variance = torch.stack([images + trainings.variance - both, images, trainings.variance]).amax(dim=0)
     freedom = variance.square() / (images.square() / freedom + trainings.spread)
     error = (variance.sqrt() * slope_of(value)).nan_to_num(torch.inf, torch.inf)
-    cell = [part.reshape(1, 1) for part in (value, error, freedom.nan_to_num(1.0).clamp_min(1.0), error)]
-    return Jackknife(*cell, torch.zeros(0, 1, 1))
+    freedom = freedom.nan_to_num(1.0).clamp_min(1.0)
+    value, error, freedom = (part.reshape(1, 1) for part in (value, error, freedom))
+    return Jackknife(value, error, freedom, error, torch.zeros(0, 1, 1))
 
 
 def _two_recipes(table: Tensor) -> Parts:
