@@ -24,9 +24,6 @@ from cka_probe.similarity.cka import Centred, Estimator
 from cka_probe.similarity.features import tokens_per_image
 from cka_probe.similarity.seeds import seeds_jackknife
 
-TEXTS = ("notes", "warnings")
-"""What a reader should know of a model."""
-
 
 def compare_seeds(
     x: Sequence[Fingerprint], y: Sequence[Fingerprint] | None = None, *, estimator: str = "unbiased"
@@ -69,7 +66,8 @@ def compare_seeds(
     none = torch.full_like(numbers[0], torch.nan)
     models = _recipe(sides[0]), _recipe(sides[-1])
     method = choose_measure("cka", estimator)
-    result = matrix_of(*models, Cells(*numbers, none, none, terms), pairing, method, estimator, None)
+    values, low, high = numbers
+    result = matrix_of(*models, Cells(values, low, high, none, none, terms), pairing, method, estimator, None)
     result = replace(
         result,
         terms={"weights": np.array([stack.shape[-1] / per_image for stack in models[0].grams])},
@@ -126,12 +124,13 @@ def _least(layer: Sequence[Centred], estimator: Estimator, per_image: int) -> Te
 def _recipe(side: Sequence[Fingerprint]) -> Fingerprint:
     """Return the first training with the names and the undefined layers of all."""
     models = [training.side for training in side]
-    texts = {name: tuple(dict.fromkeys(text for model in models for text in getattr(model, name))) for name in TEXTS}
+    notes = tuple(dict.fromkeys(text for model in models for text in model.notes))
+    warnings = tuple(dict.fromkeys(text for model in models for text in model.warnings))
     reference = ", ".join(distinct_names([model.reference for model in models]))
     digest = sha256("".join(model.hash for model in models).encode()).hexdigest()
     return replace(
         side[0],
-        side=replace(models[0], reference=reference, hash=digest, name="", **texts),
+        side=replace(models[0], reference=reference, hash=digest, notes=notes, warnings=warnings, name=""),
         rms=tuple(np.mean([training.rms for training in side], axis=0).tolist()),
         undefined=tuple(
             next(filter(None, reasons), "")

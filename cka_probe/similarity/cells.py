@@ -72,9 +72,13 @@ class Cells:
     def of_rows(self, rows: slice) -> "Cells":
         """Return the cells of some of the rows."""
         matrices = {name: getattr(self, name)[rows] for name in ("values", "low", "high", "null", "p_values")}
-        errors = self.errors and Jackknife(
-            *(getattr(self.errors, name)[rows] for name in ("values", "error", "freedom", "wide")),
-            self.errors.draws[:, rows],
+        errors = self.errors and replace(
+            self.errors,
+            values=self.errors.values[rows],
+            error=self.errors.error[rows],
+            freedom=self.errors.freedom[rows],
+            wide=self.errors.wide[rows],
+            draws=self.errors.draws[:, rows],
         )
         permuted = None if self.permuted is None else self.permuted[:, rows]
         terms = self.terms.of(rows, slice(None))
