@@ -30,6 +30,7 @@ from ckaprobe_cli.measures import measures
 from ckaprobe_cli.regions import regions
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
+from ckaprobe_cli.seeds import seeds
 from ckaprobe_cli.train import train
 from ckaprobe_cli.why import why
 
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-comparisons = (compare, atlas, why, advise, regions, fingerprint, join)
+comparisons = (compare, atlas, seeds, why, advise, regions, fingerprint, join)
 for command in (*comparisons, draw, layers, measures, inspect, train, evaluate, gradcam, reproduce, report):
     app.command(cls=SharedCommand if command in (compare, atlas, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")

@@ -21,7 +21,7 @@ OUTSIDE = ("*.md", "reports/**/*.md", "benchmarks/*.md")
 ROOMS = {
     "comparison": [
         "comparison.advice.advise", "comparison.advice.Advice", "comparison.plan.plan",
-        "comparison.ranks.alone", "comparison.shards.join_shards",
+        "comparison.ranks.alone", "comparison.seeds.compare_seeds", "comparison.shards.join_shards",
     ],
     "models": [],
     "similarity": [

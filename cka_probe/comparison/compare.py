@@ -202,7 +202,7 @@ def compare_all_images(
     method = choose_measure(measure, estimator)
     entries = pair_entries(x, y, images, layers, archs)
     (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations, folder)
-    result = _matrix(first, second, cells, pairing_of(first, second), method, estimator, permutations)
+    result = matrix_of(first, second, cells, pairing_of(first, second), method, estimator, permutations)
     result = with_groups(result, duplicates(first, second))
     null = {"permutations": None, "null": APPROXIMATED} if permutations else {}
     return replace(result, settings={**result.settings, "batch": ALL, **null})
@@ -346,7 +346,7 @@ def compare_fingerprints(
         cells = cka_cells(x.defined_grams, y.defined_grams, hsic, **options)
     else:
         cells = measured_cells(x.defined_grams, y.defined_grams, method, **options)
-    result = _matrix(x, y, cells, pairing, method, estimator, permutations)
+    result = matrix_of(x, y, cells, pairing, method, estimator, permutations)
     return with_groups(result, copies, merge_duplicates, units)
 
 
@@ -391,12 +391,18 @@ def compare_all(
         cells = to_cells(x, y, hsic)
         for i in range(j):
             part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
-            result = _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
+            result = matrix_of(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
             yield (i, j), with_groups(result, copies.between(i, j))
 
 
-def _matrix(
-    x: Fingerprint, y: Fingerprint, cells: Cells, pairing: str, method: Measure, estimator: str, permutations: int
+def matrix_of(
+    x: Fingerprint,
+    y: Fingerprint,
+    cells: Cells,
+    pairing: str,
+    method: Measure,
+    estimator: str,
+    permutations: int | None,
 ) -> SimilarityMatrix:
     """Return the similarity of two fingerprints from its cells."""
     _, self_x, self_y = cells.terms.sums()

@@ -18,7 +18,7 @@ from cka_probe.similarity import Measure, Terms, centre_batches, mean_interval
 from cka_probe.similarity.cka import Estimator
 from cka_probe.similarity.features import tokens_per_image
 from cka_probe.similarity.intervals import scales_of
-from cka_probe.similarity.jackknife import Units, hsic_influences, hsic_without, losses_of, ratio
+from cka_probe.similarity.jackknife import Units, hsic_influences, hsic_without, losses_of, ratio, tangent
 from cka_probe.similarity.resampling import resample_counts
 
 DIAGONAL, BEST_MATCH = "diagonal", "best match"
@@ -139,7 +139,10 @@ class PairsOfModels:
         return hsic_without(losses, hsic, *settings), hsic_influences(losses, *settings)
 
     def _cells(self, pair: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return CKA of some cells of a pair without each image, and its influence, (images, cells) float64 each."""
+        """Return CKA of some cells of a pair without each image and its tangent, and the influence of each image.
+
+        (2, images, cells) and (images, cells) float64.
+        """
         terms, sides = self._terms(pair), list(zip(pair, (rows, columns), strict=True))
         x, y = (
             grams if np.array_equal(layers, np.arange(len(grams[0]))) else [stack[layers] for stack in grams]
@@ -148,7 +151,9 @@ class PairsOfModels:
         without, influence = self._hsic(x, y, terms.xy[:, rows, columns], terms.weights)
         (xx, of_xx), (yy, of_yy) = ([part[:, layers] for part in self._own[model]] for model, layers in sides)
         scales = [scale.expand_as(terms.xy[0])[rows, columns] for scale in scales_of(terms)]
-        return ratio(without, xx, yy), scales[0] * influence - scales[1] * of_xx - scales[2] * of_yy
+        rests, (sum_xy, sum_xx, sum_yy) = (without, xx, yy), terms.sums()
+        values = torch.stack([ratio(*rests), tangent(rests, (sum_xy[rows, columns], sum_xx[rows], sum_yy[columns]))])
+        return values, scales[0] * influence - scales[1] * of_xx - scales[2] * of_yy
 
     @cached_property
     def _noise(self) -> dict[tuple[int, int], tuple[float, Tensor]]:
@@ -168,7 +173,7 @@ class PairsOfModels:
                 rows, columns = np.unravel_index(cells, shares.shape)
                 terms, (values, influence) = self._terms(pair), self._cells(pair, rows, columns)
                 mean = torch.from_numpy(shares.ravel()[cells])
-                without, of_mean = (part[:, mean != 0] @ mean[mean != 0] for part in (values, influence))
+                without, of_mean = (part[..., mean != 0] @ mean[mean != 0] for part in (values, influence))
                 parts = torch.cat([of_mean[:, None], influence[:, index[-len(at_depths) :]]], dim=1)
                 deviations = weights @ parts.float()
             x, y = (self._grams[model] for model in pair)

@@ -7,9 +7,9 @@
                                        difference is at most the sum of the two (Cauchy-Schwarz), which is used
     different images                   the variances add; degrees of freedom after Welch (1947) and Satterthwaite
 
-Comparisons that share some images, or results from the same source, are treated as the second case. A cell is
-significant if Holm's step-down procedure (1979) rejects it at 5 % over all defined cells. This bounds the probability
-of even one false positive by 5 %, however the cells depend on each other.
+Comparisons that share some images, results from the same source, and means over trainings are treated as the second
+case. A cell is significant if Holm's step-down procedure (1979) rejects it at 5 % over all defined cells. This bounds
+the probability of even one false positive by 5 %, however the cells depend on each other.
 """
 
 from collections.abc import Sequence
@@ -186,6 +186,8 @@ def _relation(sources: list[_Source], results: list[SimilarityMatrix]) -> str:
         if any(x == y for x, y in zip(*images, strict=True)) and batches[0] == batches[1]:
             return PAIRED  # row i of both is of the same pair
         return BOUND if {*images[0][0], *images[0][1]} & {*images[1][0], *images[1][1]} else INDEPENDENT
+    if any(result.trainings_text for result in results):
+        return BOUND  # they may have trainings in common
     sources_of = [{result.images["source"], result.images.get("source_y"), *result.images_hashes} for result in results]
     return BOUND if (sources_of[0] & sources_of[1]) - {None} else INDEPENDENT
 

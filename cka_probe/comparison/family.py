@@ -3,6 +3,7 @@
 The entries, in a result's `family`:
 
     low, high                    95 % band of CKA, (rows, columns): it holds all cells at once
+    row_low, row_high            in each row, the band of the cells of this row, (rows, columns)
     diagonal_low, diagonal_high  that of the cells (i, i), (layers,)
     p_values                     one-sided, corrected for the number of cells by the null of the largest, same shape
     max, mean                    of the largest cell and of the mean over cells: `value`, the 95 % quantile `tau` of
@@ -33,6 +34,7 @@ def family_of(cells: "Cells") -> dict[str, Any]:
     if cells.errors is not None:
         every = torch.ones_like(cells.values, dtype=torch.bool)
         family["low"], family["high"] = (end.numpy() for end in cells.errors.band(every))
+        family["row_low"], family["row_high"] = (end.numpy() for end in cells.errors.row_bands())
         if len(set(cells.values.shape)) == 1:
             ends = cells.errors.band(torch.eye(len(cells.values), dtype=torch.bool))
             family["diagonal_low"], family["diagonal_high"] = (end.diagonal().numpy() for end in ends)
@@ -58,7 +60,8 @@ def read_family(document: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str
 
 def family_table(family: Mapping[str, Any], calibrated: np.ndarray) -> dict[str, np.ndarray]:
     """Return the columns of a table with one row per cell."""
-    titles = {"low": "band_low", "high": "band_high", "p_values": "p_family"}
+    titles = {"low": "band_low", "high": "band_high", "row_low": "row_band_low", "row_high": "row_band_high"}
+    titles |= {"p_values": "p_family"}
     columns = {title: np.ravel(family[name]) for name, title in titles.items() if name in family}
     return columns | ({"calibrated": calibrated.ravel()} if family else {})
 
@@ -66,7 +69,8 @@ def family_table(family: Mapping[str, Any], calibrated: np.ndarray) -> dict[str,
 def family_facts(family: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the entries as names and texts for a terminal or a page."""
     facts = []
-    for names, title in ((("low", "high"), "all cells"), (("diagonal_low", "diagonal_high"), "the diagonal")):
+    bands = {"": "all cells", "row_": "cells of a row", "diagonal_": "the diagonal"}
+    for names, title in (((f"{part}low", f"{part}high"), title) for part, title in bands.items()):
         low, high = (np.asarray(family.get(name, np.nan), dtype=np.float64) for name in names)
         if np.isfinite(high - low).any():
             facts.append((title, f"±{np.nanmedian(high - low) / 2:.3f} (95 % band of all at once, median)"))

@@ -156,7 +156,8 @@ class SimilarityMatrix(LayerMatrix):
         images: `hash` of the list of images, their `source`, and those that were `skipped`. If y saw other images, also
             `hash_y`, `source_y` and `pairing`, which is `name` or `order`.
         settings: `measure`, its `title` and `range`, `estimator` (of CKA), `features`, `precision`, `preprocess`,
-            `batch`, `permutations`, `seed` …
+            `batch`, `permutations`, `seed` … Of several trainings, `trainings` lists those of x and of y, or of one
+            recipe.
         versions: Versions of the packages that computed it.
         family: What holds for all cells together, see `comparison.family`; empty in older files.
     """
@@ -212,6 +213,16 @@ class SimilarityMatrix(LayerMatrix):
         return f"{self.num_examples} {source}" if source == ROWS else f"{self.num_examples} images from {source}"
 
     @property
+    def trainings_text(self) -> str:
+        """Which trainings the values are means over, such as "3 x 5 pairs of trainings"; "" if of two models."""
+        counts = [len(side) for side in self.settings.get("trainings", ())]
+        if not counts:
+            return ""
+        if len(counts) == 1:
+            return f"all {counts[0] * (counts[0] - 1) // 2} pairs of {counts[0]} trainings"
+        return f"{counts[0]} x {counts[1]} pairs of trainings"
+
+    @property
     def undefined(self) -> tuple[str, ...]:
         """One line for each layer without a similarity: which, and why."""
         sides = (("x", self.rows), ("y", self.columns))
@@ -254,6 +265,8 @@ class SimilarityMatrix(LayerMatrix):
         measure = str(self.settings.get("title", self.settings.get("measure", "cka")))
         if self.settings.get("measure", "cka") == "cka":  # older files name no measure
             measure = f"{self.settings['estimator']} CKA"
+        if self.trainings_text:
+            measure = f"mean {measure} of {self.trainings_text}"
         skipped = f" ({len(self.images['skipped'])} unreadable images skipped)" if self.images["skipped"] else ""
         lines = [
             f"x  {self.x.label} ({self.x.architecture})",

@@ -213,7 +213,13 @@ def _width(result: SimilarityMatrix) -> Iterator[str]:
     half_widths = (result.high - result.low)[np.isfinite(result.high - result.low)] / 2
     if not half_widths.size:
         return
-    if (median := float(np.median(half_widths))) > WIDE:
+    median = float(np.median(half_widths))
+    if median > WIDE and result.trainings_text:
+        yield (
+            f"Values are uncertain by ±{median:.2f} (95 %, median over cells) over new {result.examples} and new "
+            "trainings; more of both may be needed."
+        )
+    elif median > WIDE:
         yield (
             f"Values are uncertain by ±{median:.2f} (95 %, median over cells) with {result.num_examples} "
             f"{result.examples}; four times as many, {4 * result.num_examples}, would about halve that."
@@ -223,6 +229,16 @@ def _width(result: SimilarityMatrix) -> Iterator[str]:
             f"The intervals themselves are rough: there are {result.num_examples} {result.examples}, and their "
             f"coverage was checked for {FEW} and more."
         )
+
+
+def _trainings(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of a side with a single model, and of pairs of three trainings."""
+    counts = [len(side) for side in result.settings.get("trainings", ())]
+    if 1 in counts:
+        side = "xy"[counts.index(1)]
+        yield f"Of {side} there is one model, so the intervals say nothing about other trainings of {side}."
+    if counts == [3]:
+        yield "The intervals of three trainings of one recipe are wider than necessary; use four or more."
 
 
 def _measure(result: SimilarityMatrix) -> Iterator[str]:
@@ -268,7 +284,7 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
 
 def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that a model was compared with itself."""
-    if result.x.hash != result.y.hash:
+    if result.x.hash != result.y.hash or result.trainings_text:
         return
     if result.pairing:
         yield "Both sides have the same weights: this compares one model over two sets of images."
@@ -336,6 +352,7 @@ CHECKS = (
     _chance,
     _shared_scale,
     _width,
+    _trainings,
     _measure,
     _tokens,
     _different_inputs,

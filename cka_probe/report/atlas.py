@@ -137,8 +137,13 @@ def _pair_blocks(atlas: Atlas, name: str) -> dict[tuple[int, int], MatrixBlock]:
 
 
 def _without_terms(block: MatrixBlock) -> MatrixBlock:
-    """Return a matrix without the terms of batches, which are most of its size."""
-    results: dict[str, SimilarityMatrix] = {name: replace(result, terms={}) for name, result in block.results.items()}
+    """Return a matrix without the terms of batches, which are most of its size, and without the bands of rows."""
+    results: dict[str, SimilarityMatrix] = {
+        name: replace(
+            result, terms={}, family={key: entry for key, entry in result.family.items() if not key.startswith("row")}
+        )
+        for name, result in block.results.items()
+    }
     return replace(block, results=results)
 
 

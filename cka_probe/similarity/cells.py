@@ -72,8 +72,13 @@ class Cells:
     def of_rows(self, rows: slice) -> "Cells":
         """Return the cells of some of the rows."""
         matrices = {name: getattr(self, name)[rows] for name in ("values", "low", "high", "null", "p_values")}
-        errors = self.errors and Jackknife(
-            self.errors.values[rows], self.errors.error[rows], self.errors.freedom[rows], self.errors.draws[:, rows]
+        errors = self.errors and replace(
+            self.errors,
+            values=self.errors.values[rows],
+            error=self.errors.error[rows],
+            freedom=self.errors.freedom[rows],
+            wide=self.errors.wide[rows],
+            draws=self.errors.draws[:, rows],
         )
         permuted = None if self.permuted is None else self.permuted[:, rows]
         terms = self.terms.of(rows, slice(None))
@@ -161,7 +166,7 @@ def mean_interval(
         estimator: Estimator of HSIC.
         per_image: Examples per image.
         terms: For CKA, `hsic_terms` of x and y, which are then from `centre_batches`.
-        without: For CKA, (images,) float64, the mean without each image, if it is known.
+        without: For CKA, (2, images) float64, the mean without each image and its `tangent`, if they are known.
     """
     rows, columns = (shares.any(dim=1), shares.any(dim=0))
     x, y, shares = [stack[rows] for stack in x], [stack[columns] for stack in y], shares[rows][:, columns]

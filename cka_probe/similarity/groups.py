@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from cka_probe.similarity.cka import Terms, cka
-from cka_probe.similarity.intervals import Jackknife, fisher_z, jackknife_of
-from cka_probe.similarity.jackknife import Units, deviations
+from cka_probe.similarity.intervals import Jackknife, fisher_z, jackknife_of, slope_of
+from cka_probe.similarity.jackknife import Units, deviations, of_cells, ratio, spread, tangent
 
 FEWEST = 4
 """Least number of groups in a batch."""
@@ -92,12 +92,12 @@ def group_jackknife(x: Sequence[Tensor], y: Sequence[Tensor], terms: Terms, unit
             parts = _terms(x_rest, y_rest, index[rest])
             for total, old, new in zip(sums, (terms.xy, terms.xx, terms.yy), parts, strict=True):
                 total += len(rest) / units.per_image * new.nan_to_num(0.0) - terms.weights[number] * old[number]
-        xy, xx, yy = (total[None] for total in sums)
-        without.append(cka(Terms(xy, xx, yy, torch.ones(1, dtype=torch.float64))))
+        without.append(sums)
+    rests = [torch.stack(parts) for parts in zip(*without, strict=True)]
     values = cka(terms)
-    shares = deviations(fisher_z(values), fisher_z(torch.stack(without)), sizes)
-    squares, fourths = (shares.pow(power).sum(dim=0) for power in (2, 4))
-    errors = jackknife_of(values, squares, fourths, torch.zeros_like(values), len(sizes))
+    shares = deviations(fisher_z(values), fisher_z(ratio(*of_cells(*rests))), sizes)
+    others = slope_of(values) * deviations(values, tangent(of_cells(*rests), of_cells(*whole)), sizes)
+    errors = jackknife_of(values, *spread(shares, others, len(sizes)), torch.zeros_like(values), len(sizes))
     return errors.with_draws(shares, draws)
 
 

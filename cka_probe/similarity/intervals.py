@@ -1,7 +1,9 @@
 """Intervals of CKA, without another forward pass.
 
 **Interval.** `similarity.jackknife` gives CKA without each image, exactly. With `z = arctanh CKA`, whose noise is
-nearly symmetric, the variance of z is the jackknife's, `sum_i D_i^2` with `D_i` proportional to z without image i.
+nearly symmetric, the jackknife's variance of z is `sum_i D_i^2` with `D_i` proportional to z without image i. It is too
+large where a few images have most of the noise, and that of `D'_i`, z without image i to first order in the sums of
+HSIC, is too small. The variance is the mean of both, `S = sum_i (D_i^2 + D'_i^2) / 2`.
 
 It counts the noise of a pair of images once for each of the two, which makes it up to sqrt(2) too wide where pairs, not
 images, carry the noise (wide layers, little similarity: the degenerate case of Efron & Stein 1981). To first order the
@@ -9,9 +11,10 @@ pair (i, j) adds
 
     e_ij = a_ij / sqrt(Sxx Syy) - CKA/2 (b_ij / Sxx + c_ij / Syy),   a = U(K) U(L), b = U(K)^2, c = U(L)^2
 
-to CKA, entry by entry, weighted and divided as HSIC is. So this noise is subtracted once:
+to CKA, entry by entry, weighted and divided as HSIC is. So this noise is subtracted once, which leaves half of S if
+pairs carry all of it, and not less than a third, as it could by chance:
 
-    var = max(sum_i D_i^2 - 2 sum_(i != j) e_ij^2 / (1 - CKA^2)^2, sum_i D_i^2 / 2)
+    var = max(S - 2 sum_(i != j) e_ij^2 / (1 - CKA^2)^2, S / 3)
 
 The interval is `tanh(z -+ t sqrt(var))` with the 97.5 % quantile t of Student's t. A few images may have most of the
 noise; its degrees of freedom are those that such a variance has (`effective_freedom`), N - 1 at most. One batch is
@@ -22,7 +25,8 @@ estimated, and the interval is all of [-1, 1].
 **Simultaneous bands.** The draws `sum_i g_i D_i` with independent standard normal g_i have, over their standard
 deviation, the correlations of the cells. The 95 % quantile of the largest |draw| of a family of cells takes the place
 of 1.96 (Chernozhukov, Chetverikov & Kato, Annals of Statistics 2013), corrected for the degrees of freedom as that of a
-single cell is.
+single cell is. Such quantiles are far out, where the noise of the variance itself counts, so bands have the variance of
+the jackknife alone, `N / (N - 3) max(sum_i D_i^2 - 2 ..., sum_i D_i^2 / 2)`.
 
 **Difference of two values on the same images, mean of several.** The same, without z.
 """
@@ -43,14 +47,7 @@ from cka_probe.similarity.cka import (
     hsic_terms,
     row_blocks,
 )
-from cka_probe.similarity.jackknife import (
-    Units,
-    deviations,
-    effective_freedom,
-    hsic_influences,
-    leave_one_out,
-    losses_of,
-)
+from cka_probe.similarity.jackknife import Units, deviations, hsic_influences, leave_one_out, losses_of, spread
 
 Scales = tuple[Tensor, Tensor, Tensor]
 """Factors of `U(K) U(L)`, `U(K)^2` and `U(L)^2` in `e`, (rows, columns) each."""
@@ -69,12 +66,14 @@ class Jackknife:
         values: CKA.
         error: Standard error of arctanh CKA, infinite where it cannot be estimated.
         freedom: Degrees of freedom of the error.
+        wide: The error for bands.
         draws: (draws, rows, columns) float32, standard normal, correlated as the cells are.
     """
 
     values: Tensor
     error: Tensor
     freedom: Tensor
+    wide: Tensor
     draws: Tensor
 
     def with_draws(self, shares: Tensor, draws: int) -> "Jackknife":
@@ -83,8 +82,12 @@ class Jackknife:
 
     def interval(self, level: Tensor | float = 0.95) -> tuple[Tensor, Tensor]:
         """Return both ends of the interval of every cell, each (rows, columns), within [-1, 1]."""
+        return self._ends(self.error, level)
+
+    def _ends(self, error: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return both ends at an error and level."""
         quantiles = stdtrit(self.freedom.numpy(), (1 + torch.as_tensor(level, dtype=torch.float64).numpy()) / 2)
-        margin, z = torch.from_numpy(quantiles) * self.error, fisher_z(self.values)
+        margin, z = torch.from_numpy(quantiles) * error, fisher_z(self.values)
         low, high = (z - margin).tanh(), (z + margin).tanh()
         return torch.minimum(low, self.values), torch.maximum(high, self.values)
 
@@ -101,9 +104,21 @@ class Jackknife:
         low, high = torch.full((2, *self.values.shape), torch.nan, dtype=torch.float64)
         if len(self.draws) and family.any():
             largest = self.draws[:, family].abs().amax(dim=1).double().quantile(0.95)
-            members = replace(self, values=self.values[family], error=self.error[family], freedom=self.freedom[family])
+            members = replace(self, values=self.values[family], error=self.wide[family], freedom=self.freedom[family])
             low[family], high[family] = members.interval(torch.special.erf(largest.clamp_min(NORMAL) / 2**0.5))
         return low, high
+
+    def row_bands(self) -> tuple[Tensor, Tensor]:
+        """Return the band of each row, which holds all cells of this row together; both ends, (rows, columns).
+
+        As `band` of the cells of each row; NaN where undefined.
+        """
+        defined = self.values.isfinite() & self.error.isfinite()
+        if not len(self.draws):
+            return self.values * torch.nan, self.values * torch.nan
+        largest = torch.where(defined, self.draws.abs(), 0.0).amax(dim=2).double().quantile(0.95, dim=0)
+        low, high = self._ends(self.wide, torch.special.erf(largest.clamp_min(NORMAL) / 2**0.5)[:, None])
+        return torch.where(defined, low, torch.nan), torch.where(defined, high, torch.nan)
 
 
 def jackknife(
@@ -121,16 +136,19 @@ def jackknife(
     """
     values, sizes = cka(terms), units.sizes
     normal = _multipliers(draws, len(sizes))
-    squares, fourths = torch.zeros_like(values), torch.zeros_like(values)
+    variance = torch.zeros(3, *values.shape, dtype=torch.float64)
     drawn = torch.zeros(draws, *values.shape)
     if len(sizes) < 2:
-        return Jackknife(values, values + torch.inf, torch.ones_like(values), drawn)
-    for part, without in leave_one_out(x, y, terms, estimator, units):
+        infinite = values + torch.inf
+        return Jackknife(values, infinite, torch.ones_like(values), infinite, drawn)
+    for part, without, first_order in leave_one_out(x, y, terms, estimator, units):
         shares = deviations(fisher_z(values[part]), fisher_z(without), sizes)
-        squares[part], fourths[part] = shares.square().sum(dim=0), shares.pow(4).sum(dim=0)
+        others = slope_of(values[part]) * deviations(values[part], first_order, sizes)
+        variance[:, part] = torch.stack(spread(shares, others, len(sizes)))
         drawn[:, part] = _drawn(shares, normal)
     noise = _pair_noise(x, y, terms, estimator) if units.are_examples else torch.zeros_like(values)
-    return replace(jackknife_of(values, squares, fourths, noise, len(sizes)), draws=drawn)
+    squares, freedom, exact = variance
+    return replace(jackknife_of(values, squares, freedom, exact, noise, len(sizes)), draws=drawn)
 
 
 def _multipliers(draws: int, units: int) -> Tensor:
@@ -145,19 +163,24 @@ def _drawn(shares: Tensor, multipliers: Tensor) -> Tensor:
     return drawn
 
 
-def jackknife_of(values: Tensor, squares: Tensor, fourths: Tensor, noise: Tensor, units: int) -> Jackknife:
+def jackknife_of(
+    values: Tensor, squares: Tensor, freedom: Tensor, exact: Tensor, noise: Tensor, units: int
+) -> Jackknife:
     """Return the errors of CKA, (rows, columns), without draws.
 
     Args:
         values: CKA.
-        squares: `sum_i D_i^2`, of arctanh CKA.
-        fourths: `sum_i D_i^4`.
+        squares: The variance of arctanh CKA, pairs counted twice, from `jackknife.spread`.
+        freedom: Its degrees of freedom.
+        exact: The variance of the jackknife alone, as well.
         noise: `sum_(i != j) e_ij^2`, of CKA.
         units: Number of images or groups.
     """
-    slope = 1 / (1 - values.clamp(-NEAR_ONE, NEAR_ONE).square())
-    error, freedom = _error(squares, fourths, noise * slope.square(), values, units)
-    return Jackknife(values, error, freedom, torch.zeros(0, *values.shape))
+    noise = noise * slope_of(values).square()
+    variance = variance_of_units(squares, noise)
+    wide = torch.maximum(variance, torch.maximum(exact - 2 * noise, exact / 2) * units / max(units - 3, 1))
+    error, wide = (_error(part, values) for part in (variance, wide))
+    return Jackknife(values, error, freedom, wide, torch.zeros(0, *values.shape))
 
 
 def jackknife_interval(
@@ -177,6 +200,12 @@ def jackknife_interval(
 def fisher_z(values: Tensor) -> Tensor:
     """Return arctanh of similarities; finite at 1."""
     return values.clamp(-NEAR_ONE, NEAR_ONE).atanh()
+
+
+def slope_of(values: Tensor) -> Tensor:
+    """Return the slope of arctanh at similarities; finite at 1."""
+    slope: Tensor = 1 / (1 - values.clamp(-NEAR_ONE, NEAR_ONE).square())
+    return slope
 
 
 def _pair_noise(x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator) -> Tensor:
@@ -229,12 +258,15 @@ def paired_error(
     terms = [hsic_terms(x, y, estimator, per_image) for x, y in sides]
     values, units = [cka(part) for part in terms], Units.of_images(sides[0][0], per_image)
     moments = []
-    for (part, one), (_, other) in zip(
+    for (part, *one), (_, *other) in zip(
         *(leave_one_out(x, y, part, estimator, units) for (x, y), part in zip(sides, terms, strict=True)), strict=True
     ):
-        shares = deviations(values[0][part] - values[1][part], one - other, units.sizes)
-        moments.append((shares.square().sum(dim=0), shares.pow(4).sum(dim=0)))
-    squares, fourths = (torch.cat(parts) for parts in zip(*moments, strict=True))
+        shares = [
+            deviations(values[0][part] - values[1][part], first - second, units.sizes)
+            for first, second in zip(one, other, strict=True)
+        ]
+        moments.append(spread(shares[0], shares[1], len(units.sizes)))
+    squares, freedom, _ = (torch.cat(parts) for parts in zip(*moments, strict=True))
     noise = torch.zeros_like(squares)
     for batch in zip(*sides[0], *sides[1], strict=True) if per_image == 1 else ():
         weight = batch[0].shape[-1] / estimator.divisor(batch[0].shape[-1])
@@ -242,7 +274,7 @@ def paired_error(
         for (start, *first_rows), (_, *second_rows) in zip(row_blocks(*batch[:2]), row_blocks(*batch[2:]), strict=True):
             blocks = (*first_rows, *second_rows)
             noise += weight**2 * torch.stack([_row_noise(blocks, scales, row, start) for row in range(len(noise))])
-    return _error(squares, fourths, noise, values[0] - values[1], len(units.sizes))
+    return _error(variance_of_units(squares, noise), values[0] - values[1]), freedom
 
 
 def mean_error(
@@ -263,35 +295,47 @@ def mean_error(
         shares: (rows, columns) float64, the weight of each cell; a layer with a weight is defined.
         estimator: The estimator that the matrices were centred for.
         per_image: Examples per image.
-        without: (images,) float64, the mean without each image, if it is known.
+        without: (2, images) float64, the mean without each image and its `tangent`, if they are known.
 
     Returns:
         () float64 each; the error is infinite where HSIC is a single term.
     """
     units = Units.of_images(x, per_image)
     if without is None:
-        without = torch.zeros(len(units.sizes), dtype=torch.float64)
-        for part, values in leave_one_out(x, y, terms, estimator, units):
-            without += torch.where(shares[part] != 0, shares[part] * values, 0.0).sum(dim=(1, 2))
+        without = torch.zeros(2, len(units.sizes), dtype=torch.float64)
+        for part, *values in leave_one_out(x, y, terms, estimator, units):
+            without += torch.where(shares[part] != 0, shares[part] * torch.stack(values), 0.0).sum(dim=(2, 3))
+    value = torch.where(shares != 0, shares * cka(terms), 0.0).sum()
+    noise = mean_noise(x, y, terms, shares, estimator) if per_image == 1 else torch.zeros_like(value)
+    exact, first_order = (deviations(value, part, units.sizes) for part in without)
+    squares, freedom, _ = spread(exact, first_order, len(units.sizes))
+    return _error(variance_of_units(squares, noise), value), freedom
+
+
+def mean_noise(
+    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, shares: Tensor, estimator: Estimator
+) -> Tensor:
+    """Return the sum of `e_ij^2` over i != j in all batches for a weighted mean of cells, (); as in `mean_error`."""
     noise = torch.zeros((), dtype=torch.float64)
     xy, xx, yy = (shares * scale for scale in scales_of(terms))
-    for batch_x, batch_y in zip(x, y, strict=True) if per_image == 1 else ():
+    for batch_x, batch_y in zip(x, y, strict=True):
         weight = batch_x.shape[-1] / estimator.divisor(batch_x.shape[-1])
         for start, rows_x, rows_y in row_blocks(batch_x, batch_y):
             flat_x, flat_y = rows_x.flatten(1), rows_y.flatten(1)
             entries = ((xy @ flat_y).addcmul_(xx.sum(dim=1)[:, None], flat_x, value=-1) * flat_x).sum(dim=0)
             entries -= yy.sum(dim=0) @ flat_y.square()
             noise += weight**2 * _off_diagonal(entries.view(1, *rows_x.shape[1:]), start)[0]
-    value = torch.where(shares != 0, shares * cka(terms), 0.0).sum()
-    deviation = deviations(value, without, units.sizes)
-    return _error(deviation.square().sum(), deviation.pow(4).sum(), noise, value, len(units.sizes))
+    return noise
 
 
-def _error(squares: Tensor, fourths: Tensor, noise: Tensor, values: Tensor, units: int) -> tuple[Tensor, Tensor]:
-    """Return standard errors and their degrees of freedom from the sums of the units' shares and the noise of pairs."""
-    variance = torch.maximum(squares - 2 * noise, squares / 2)
-    error = torch.where(values.isnan(), torch.nan, variance.sqrt().nan_to_num(torch.inf, torch.inf))
-    return error, effective_freedom(squares, fourths, units)
+def _error(variance: Tensor, values: Tensor) -> Tensor:
+    """Return standard errors, infinite where they cannot be estimated."""
+    return torch.where(values.isnan(), torch.nan, variance.sqrt().nan_to_num(torch.inf, torch.inf))
+
+
+def variance_of_units(squares: Tensor, noise: Tensor) -> Tensor:
+    """Return the variance from that with pairs counted twice, and the noise of pairs, `sum_(i != j) e_ij^2`."""
+    return torch.maximum(squares - 2 * noise, squares / 3)
 
 
 def scales_of(terms: Terms) -> Scales:

@@ -103,8 +103,8 @@ class Losses:
 
 def leave_one_out(
     x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, units: Units
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield CKA without each unit, (units, rows, columns) float64, for some of the rows at a time, and which.
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield some of the rows, CKA of these without each unit, (units, rows, columns) float64, and its `tangent`.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
@@ -119,18 +119,37 @@ def leave_one_out(
     def without(one: Sequence[Centred], other: Sequence[Centred], hsic: Tensor, own: bool = False) -> Tensor:
         return hsic_without(losses_of(one, other, units, own), hsic, terms.weights, estimator, units)
 
-    yy = without(y, y, terms.yy, own=True)
+    xy, xx, yy = terms.sums()
+    rest_yy = without(y, y, terms.yy, own=True)
     for start in range(0, len(x[0]), step):
         part = slice(start, min(start + step, len(x[0])))
         some = x if step >= len(x[0]) else [batch[part] for batch in x]
-        xy, xx = without(some, y, terms.xy[:, part]), without(some, some, terms.xx[:, part], own=True)
-        yield part, ratio(xy, xx[:, :, None], yy[:, None, :])
+        rests = without(some, y, terms.xy[:, part]), without(some, some, terms.xx[:, part], own=True), rest_yy
+        rests = of_cells(*rests)
+        yield part, ratio(*rests), tangent(rests, of_cells(xy[part], xx[part], yy))
+
+
+def of_cells(xy: Tensor, xx: Tensor, yy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sums of HSIC, (..., rows, columns), (..., rows) and (..., columns), so that they broadcast over cells."""
+    return xy, xx[..., :, None], yy[..., None, :]
 
 
 def ratio(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
     """Return CKA from sums of HSIC, (units, ...); NaN where one of a layer with itself is not positive."""
     xx, yy = (torch.where((sums > RANGE[0]) & (sums < RANGE[1]), sums, torch.nan) for sums in (xx, yy))
     return xy / (xx.sqrt() * yy.sqrt())
+
+
+def tangent(without: Sequence[Tensor], whole: Sequence[Tensor]) -> Tensor:
+    """Return CKA without each unit, (units, ...), to first order in the change of the sums of HSIC.
+
+    Args:
+        without: The sums without each unit, (units, ...), as for `ratio`.
+        whole: The sums of all units, (...), in the same scale.
+    """
+    (xy, xx, yy), (_, sum_xx, sum_yy) = without, whole
+    change: Tensor = 2 - xx / sum_xx - yy / sum_yy
+    return xy / (sum_xx * sum_yy).sqrt() + ratio(*whole) / 2 * change
 
 
 def losses_of(x: Sequence[Centred], y: Sequence[Centred], units: Units, paired: bool = False) -> Losses:
@@ -236,6 +255,26 @@ def deviations(values: Tensor, without: Tensor, sizes: Tensor) -> Tensor:
     centre = torch.tensordot(1 - 1 / h, lost, dims=1)  # v - v_J
     scale = ((h - 1) / len(sizes)).sqrt()
     return (lost * -scale.view(shape)).addcmul_(centre, (1 / (len(sizes) * scale)).view(shape))
+
+
+def spread(exact: Tensor, first_order: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the variance of a value, pairs of units counted twice, its degrees of freedom, and that of the jackknife.
+
+    The jackknife is too wide on average where few units dominate a ratio (Efron & Stein 1981), its first order too
+    narrow; the variance is the mean of both.
+
+    Args:
+        exact: `deviations` of the value without each unit, (units, ...), or of some of the units.
+        first_order: Those of its `tangent`.
+        units: Number of all units.
+
+    Returns:
+        (...) float64 each.
+    """
+    scale = units / len(exact)
+    squares, fourths = (scale * exact.pow(power).sum(dim=0) for power in (2, 4))
+    both = (squares + scale * first_order.square().sum(dim=0)) / 2
+    return both, effective_freedom(squares, fourths, units), squares
 
 
 def effective_freedom(squares: Tensor, fourths: Tensor, units: int) -> Tensor:

@@ -38,8 +38,8 @@ from torch import Tensor
 from cka_probe.similarity.cells import Cells
 from cka_probe.similarity.cka import ESTIMATORS, Centred, Estimator, Terms, UCentred, cka, row_blocks
 from cka_probe.similarity.gram import rounding_share
-from cka_probe.similarity.intervals import Jackknife, fisher_z, jackknife_of, pair_noise, scales_of
-from cka_probe.similarity.jackknife import Losses, ratio
+from cka_probe.similarity.intervals import Jackknife, fisher_z, jackknife_of, pair_noise, scales_of, slope_of
+from cka_probe.similarity.jackknife import Losses, of_cells, ratio, spread, tangent
 
 NOISE = 1e-12
 """An unbiased inner product of a layer with itself below this share of the biased one is rounding."""
@@ -283,20 +283,23 @@ class Moments:
         blocks = lengths_x[:, :, None] * lengths_y[:, None], lengths_x.square(), lengths_y.square()
         sums, hsics = (torch.stack(cross, dim=1), own_x, own_y), (terms.xy, terms.xx, terms.yy)
         m, left = len(x[0]), torch.full((len(x[0]),), n - 1)
-        without = ratio(
-            *(
-                Losses(rows, block, rows - block, block).remainder(hsic[0] * estimator.divisor(n), left, estimator)
-                for rows, block, hsic in zip(sums, blocks, hsics, strict=True)
-            )
+        factor = (n - 1) * estimator.divisor(n) / (n * estimator.divisor(n - 1))
+        rests = (
+            factor * Losses(rows, block, rows - block, block).remainder(hsic[0] * estimator.divisor(n), left, estimator)
+            for rows, block, hsic in zip(sums, blocks, hsics, strict=True)
         )
-        shares = ((n - 1) / n) ** 0.5 * (fisher_z(without) - fisher_z(without).mean(dim=0))
+        value, without = cka(terms), of_cells(*rests)
+        whole = of_cells(*(hsic[0] * estimator.divisor(n) for hsic in hsics))
+        shares, others = (
+            ((n - 1) / n) ** 0.5 * (part - part.mean(dim=0))
+            for part in (fisher_z(ratio(*without)), slope_of(value) * tangent(without, whole))
+        )
         totals = (torch.stack([pair.totals[0] for pair in own]) * unbiased for own in (rows, columns))
         grams = [_SampleGrams(side, total, n, unbiased) for side, total in zip((x, y), totals, strict=True)]
         noise = torch.zeros_like(xy)
         for start, rows_x, rows_y in row_blocks(grams[0], grams[1]):
             noise += pair_noise(rows_x, rows_y, (xy, xx, yy), start)
-        squares, fourths = (n / m * shares.pow(power).sum(dim=0) for power in (2, 4))
-        return jackknife_of(cka(terms), squares, fourths, noise * (n * (n - 1)) / (m * (m - 1)), n)
+        return jackknife_of(value, *spread(shares, others, n), noise * (n * (n - 1)) / (m * (m - 1)), n)
 
 
 def null_of_moments(values: Tensor, x: Spectrum, y: Spectrum, n: int) -> tuple[Tensor, Tensor]:

@@ -126,6 +126,6 @@ def test_the_largest_cell_and_all_cells_together():
     assert family["p_values"][0, 0] == family["max"]["p_value"] == result.p_values[0, 0]
     tau, value = family["max"]["tau"], result.values[0, 0]
     assert result.calibrated[0, 0] == pytest.approx((value - tau) / (1 - tau))
-    assert family["low"][0, 0] == pytest.approx(result.low[0, 0], abs=0.02)
+    assert family["low"][0, 0] == pytest.approx(result.low[0, 0], abs=0.06)
     assert "largest cell" in result.summary()
     assert {"band_low", "band_high", "p_family", "calibrated"} <= set(result.to_frame().columns)

@@ -46,6 +46,7 @@ COMMANDS: dict[str, list[str]] = {
         *("atlas", *MODELS, "random:resnet18:2", *DATA, "--layers", "layer4.0,layer4.1", "--out", "{out}/atlas"),
         *("--permutations", "4", *IMAGES),
     ],
+    "seeds": ["seeds", *FINGERPRINTS, "--against", "{inputs}/z.fingerprint", "--out", "{out}/seeds"],
     "why": ["why", *FINGERPRINTS, "--cell", "layer4.1", "--out", "{out}/why"],
     "advise": ["advise", *FINGERPRINTS, "--out", "{out}/advice"],
     "regions": [
@@ -106,6 +107,7 @@ def make_inputs(folder: Path) -> None:
     sides = [cka_probe.fingerprint(model, images, batch=4, size=32, device="cpu") for model in MODELS]
     for name, side in zip("xy", sides, strict=True):
         side.save(folder / f"{name}.fingerprint")
+    cka_probe.fingerprint("random:resnet18:2", images, batch=4, size=32, device="cpu").save(folder / "z.fingerprint")
     result = cka_probe.compare_fingerprints(*sides, permutations=4)
     result.save(folder / "compared" / "result.json")
 

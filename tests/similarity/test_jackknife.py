@@ -36,7 +36,7 @@ def test_without_a_unit_it_is_cka_of_the_others(name, unit, monkeypatch):
     terms, sides = compared(x, y, [torch.arange(n) for n in SIZES], estimator, per_image)
     units = Units(GROUPS) if unit == "groups" else Units.of_images(sides[0], per_image)
     monkeypatch.setattr("cka_probe.similarity.jackknife.ELEMENTS", 1)  # one row at a time
-    result = torch.cat([values for _, values in leave_one_out(*sides, terms, estimator, units)], dim=1)
+    result = torch.cat([values for _, values, _ in leave_one_out(*sides, terms, estimator, units)], dim=1)
     for group in range(len(units.sizes)):
         rows = [(index != group).nonzero().flatten() for index in units.indices]
         expected = cka(compared(x, y, rows, estimator, per_image)[0])

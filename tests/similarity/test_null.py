@@ -1,5 +1,6 @@
 """The null of the largest cell and of the mean, against permutations one at a time."""
 
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -79,18 +80,23 @@ def test_undefined_cells_are_in_no_family():
     assert familywise_p_values(cka(terms), permuted).isnan().tolist() == [[False] * 2, [True] * 2, [False] * 2]
     low, high = jackknife(*centred, terms, UNBIASED, Units.of_images(centred[0]), 100).band(torch.ones(3, 2).bool())
     assert low.isnan().tolist() == high.isnan().tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    errors = jackknife(*centred, terms, UNBIASED, Units.of_images(centred[0]), 100)
+    assert errors.row_bands()[0].isnan().tolist() == low.isnan().tolist()
     assert np.isnan(family_null(cka(terms), permuted[:0]).tau)
 
 
 def test_a_band_of_more_cells_is_wider_and_that_of_one_is_its_interval():
     _, *centred = sides(64, (3, 3))
     errors = jackknife(*centred, hsic_terms(*centred, UNBIASED), UNBIASED, Units.of_images(centred[0]), 4000)
-    low, high = errors.interval()
+    low, high = replace(errors, error=errors.wide).interval()
     one = torch.zeros(3, 3).bool()
     one[1, 2] = True
     widths = [float((end[1] - end[0])[1, 2]) for end in (errors.band(one), errors.band(torch.ones(3, 3).bool()))]
     assert widths[0] == pytest.approx(float((high - low)[1, 2]), rel=0.05)
     assert widths[1] > 1.15 * widths[0]
+    rows = [torch.zeros(3, 3).bool().index_fill(0, torch.tensor([row]), True) for row in range(3)]
+    expected = torch.stack([torch.stack(errors.band(mask))[:, row] for row, mask in enumerate(rows)], dim=1)
+    torch.testing.assert_close(torch.stack(errors.row_bands()), expected)
 
 
 def test_groups_are_exchanged_as_a_whole():
