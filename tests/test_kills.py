@@ -1,4 +1,4 @@
-"""Commands that are killed or interrupted at random moments go on by the same command, to the same bytes."""
+"""Commands that are killed or interrupted go on by the same command, to the same bytes."""
 
 import json
 import os
@@ -12,9 +12,6 @@ from helpers.paths import ROOT
 from ckaprobe_cli import app
 from ckaprobe_cli.data import data
 
-TRIES = 2
-"""`benchmarks/hard_use/kills.py` does as many as one likes, of all other commands, too."""
-
 
 def test_every_command_is_tried():
     names = [command.callback.__name__ for command in app.registered_commands]
@@ -23,6 +20,8 @@ def test_every_command_is_tried():
 
 
 WORK = ("train", "fingerprint", "compare", "data make")
+TRIES = 2
+"""Of each; `benchmarks/hard_use/kills.py` does as many as one likes, of all other commands, too."""
 
 
 @pytest.mark.slow
@@ -30,13 +29,25 @@ WORK = ("train", "fingerprint", "compare", "data make")
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("signal", ["KILL", "INT"])
 def test_stopped_commands_go_on_to_the_same_bytes(signal, tmp_path):
+    rows = stopped(tmp_path, "--tries", TRIES, "--signal", signal, "--only", *WORK)
+    assert [row["command"] for row in rows] == list(WORK)
+    assert all(row["survived"] == row["kills"] == TRIES for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_command_killed_before_any_of_its_changes_of_files_goes_on_to_the_same_bytes(tmp_path):
+    (row,) = stopped(tmp_path, "--before-files", "--tries", 99, "--only", "join")
+    assert row["survived"] == row["kills"] == row["changes"] > 10
+
+
+def stopped(folder, *words):
+    """Run the script that stops commands, and return its rows."""
     script = ROOT / "benchmarks" / "hard_use" / "kills.py"
     done = subprocess.run(
-        [sys.executable, script, "--tries", str(TRIES), "--signal", signal, "--only", *WORK],
-        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [sys.executable, script, *map(str, words)],
+        env=os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [row["command"] for row in rows] == list(WORK)
-    assert all(row["survived"] == row["kills"] == TRIES for row in rows)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -58,15 +58,19 @@ def many_layers(folder: Path) -> Callable[[], object]:
     return lambda: cka_probe.compare(model, model, rows, layers="*", batch=64).save(folder / "result.json")
 
 
-def large_model(folder: Path) -> Callable[[], object]:
-    """Return the case of Swin-v2-L at 480 pixels, with random weights, over two batches of four images."""
-    import timm
+def large_model(count: int) -> Callable[[Path], Callable[[], object]]:
+    """Return the case of Swin-v2-L at 480 pixels, with random weights, over so many images in batches of four."""
 
-    from cka_probe.models.backbone import Backbone
+    def case(folder: Path) -> Callable[[], object]:
+        import timm
 
-    model = timm.create_model("swinv2_large_window12_192", num_classes=0, img_size=480, window_size=15)
-    images = torch.rand(8, 3, 480, 480)
-    return lambda: cka_probe.fingerprint(Backbone(model, size=480), images, batch=4, forward_batch=1)
+        from cka_probe.models.backbone import Backbone
+
+        model = timm.create_model("swinv2_large_window12_192", num_classes=0, img_size=480, window_size=15)
+        images = torch.rand(count, 3, 480, 480)
+        return lambda: cka_probe.fingerprint(Backbone(model, size=480), images, batch=4, forward_batch=1)
+
+    return case
 
 
 def many_fingerprints(permutations: int) -> Callable[[Path], Callable[[], object]]:
@@ -108,7 +112,8 @@ CASES: dict[str, Callable[[Path], Callable[[], object]]] = {
     "10 000 images": many_images(10_000),
     "100 000 images": many_images(100_000),
     "300 layers": many_layers,
-    "Swin-v2-L at 480 px": large_model,
+    "Swin-v2-L at 480 px, 8 images": large_model(8),
+    "Swin-v2-L at 480 px, 32 images": large_model(32),
     "200 fingerprints": many_fingerprints(0),
     "200 fingerprints, 200 permutations": many_fingerprints(200),
     "a week of log lines": long_log,
