@@ -31,6 +31,7 @@ from ckaprobe_cli.options import (
     Layers,
     Memory,
     Num,
+    NumFeatures,
     Precision,
     Quiet,
     Readers,
@@ -74,11 +75,14 @@ def compare(
     layers_y: Annotated[str | None, option("Layers of Y, where they differ; of two models.", MODELS)] = None,
     seed: Seed = None,
     features: Features = None,
+    num_features: NumFeatures = None,
     measure: Annotated[
         str,
         option("Of `ckaprobe measures`; several with commas, the others to OUT/measures.", SIMILARITY),
     ] = "cka",
-    estimator: Annotated[str, option("Estimator of CKA: unbiased or biased.", SIMILARITY)] = "unbiased",
+    estimator: Annotated[
+        str, option("Estimator of CKA: unbiased, biased or (sampled features) doubly_unbiased.", SIMILARITY)
+    ] = "unbiased",
     permutations: Annotated[int, option("Number of permutations for the null; 0: none.", SIMILARITY, min=0)] = 200,
     until: Annotated[
         float | None,
@@ -136,12 +140,13 @@ def compare(
       ckaprobe compare a.pth b.pth --data images --out a_b
     """
     from cka_probe.comparison.advice import extract_until
-    from cka_probe.comparison.compare import compare_all_images
+    from cka_probe.comparison.compare import check_sampling, compare_all_images
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.comparison.sides import Images, Options, extract_pair, fingerprint_each
     from cka_probe.errors import DataError
     from cka_probe.plotting.matrix import ColourScale
+    from cka_probe.similarity import choose_measure
 
     _check_number(
         models,
@@ -154,6 +159,7 @@ def compare(
         vmax=vmax,
         batch="all" if batch == "all" else None,
         until=None if until is None else str(until),
+        num_features=None if num_features is None else str(num_features),
         groups=groups,
         merge_duplicates="" if merge_duplicates else None,
     )
@@ -179,12 +185,18 @@ def compare(
             batch=_number(batch),
             seed=seed,
             features=features,
+            num_features=num_features,
             precision=precision,
             preprocess=preprocess,
             size=size,
             decode_size=decode_size,
         ),
     )
+    for method in methods:
+        measured = choose_measure(method["measure"], method["estimator"])
+        check_sampling(models, options.num_features, measured, method["estimator"], everything)
+    if num_features is not None and (until is not None or groups is not None or merge_duplicates):
+        raise DataError("expected all features for --until, --groups and --merge-duplicates; omit --num-features")
     if plan:
         from cka_probe.comparison.plan import plan as plan_of
 
@@ -246,7 +258,7 @@ def compare(
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
             paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
-            if keep and data_y is None and not several and measure == "cka":
+            if keep and data_y is None and not several and measure == "cka" and num_features is None:
                 paths += _save_influential(out, data, sides, estimator, settings, skip_bad)
     typer.echo("\n".join(map(str, paths)))
 
@@ -300,7 +312,7 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
         raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
     instead = {"layers_y": "use --layers, for all of them", "arch_y": "use --arch, for all of them"}
     instead |= dict.fromkeys(
-        ("data_y", "pair", "batch", "until", "groups", "merge_duplicates"), "compare two at a time"
+        ("data_y", "pair", "batch", "until", "num_features", "groups", "merge_duplicates"), "compare two at a time"
     )
     for name, value in options.items():
         if len(models) > 2 and value is not None:

@@ -65,6 +65,13 @@ Features = Annotated[
         "Features of an activation: flatten, gap, tokens (of a 2 x 2 grid) or tokens:7.  [default: flatten]", SIMILARITY
     ),
 ]
+NumFeatures = Annotated[
+    int | None,
+    option(
+        "Features of a layer at most: of wider ones a random sample, which is corrected for.  [default: all]",
+        SIMILARITY,
+    ),
+]
 Precision = Annotated[
     str | None,
     option("Precision of the forward pass: float32, tf32 (GPUs of CUDA) or bfloat16.  [default: float32]", RUN),

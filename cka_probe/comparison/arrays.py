@@ -10,7 +10,10 @@ import numpy.typing as npt
 from cka_probe.comparison.compare import compare
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import CkaProbeWarning, DataError
+from cka_probe.similarity.cka import DOUBLY_UNBIASED
 
+EVERY = 2**31
+"""More rows and columns than an array has."""
 Array = npt.NDArray[np.float64]
 
 
@@ -45,8 +48,10 @@ def cka(x: Any, y: Any, *, estimator: str = "unbiased", interval: bool = False) 
     Args:
         x: (n, p) or (n, ...) numbers, an array of NumPy or a tensor; row i is example i, at least four rows.
         y: (n, q) or (n, ...) numbers.
-        estimator: Estimator of HSIC: `unbiased` (Song et al. 2012), which may be below 0 for unrelated features, or
-            `biased` (Gretton et al. 2005).
+        estimator: Estimator of HSIC: `unbiased` (Song et al. 2012), which may be below 0 for unrelated features,
+            `biased` (Gretton et al. 2005), or `doubly_unbiased` (Chun et al. 2025), for features that are a sample,
+            such as recorded neurons, of infinitely many; columns of two arrays of the same width are taken for the same
+            features. See `similarity.feature_sampling`.
         interval: Return the 95 % interval as well.
 
     Returns:
@@ -118,7 +123,10 @@ def _as_matrix(array: Any) -> Any:
 def _estimates(xs: Mapping[str, Any], ys: Mapping[str, Any], estimator: str) -> Estimates:
     """Return CKA of every two arrays, and warn of those that are undefined."""
     rows, columns = ({name: _as_matrix(array) for name, array in side.items()} for side in (xs, ys))
-    result: SimilarityMatrix = compare(rows, columns, batch="all", estimator=estimator, permutations=0)
+    options: dict[str, Any] = {"batch": "all"}
+    if estimator == DOUBLY_UNBIASED:
+        options = {"batch": EVERY, "num_features": EVERY}
+    result: SimilarityMatrix = compare(rows, columns, estimator=estimator, permutations=0, **options)
     for name, axes in (("x", result.rows), ("y", result.columns)):
         if undefined := [axis for axis in axes if axis.undefined]:
             label = name if len(axes) == 1 else f"{name}, array {undefined[0].name}"

@@ -24,6 +24,7 @@ from cka_probe.comparison.sides import (
     Unset,
     extract_pair,
     extract_sides,
+    fingerprints_and_models,
     pair_entries,
 )
 from cka_probe.errors import DataError
@@ -40,7 +41,8 @@ from cka_probe.similarity import (
     group_cells,
     measured_cells,
 )
-from cka_probe.similarity.cka import RANGE
+from cka_probe.similarity.cka import DOUBLY_UNBIASED, RANGE
+from cka_probe.similarity.feature_sampling import sampled_cells
 from cka_probe.similarity.features import tokens_per_image
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
@@ -48,6 +50,7 @@ MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 APPROXIMATED = "Pearson type III"
 """How the null of one batch of all images is approximated."""
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
+TOO_FEW_FEATURES = "its HSIC with itself is not positive: too few images or sampled features for what it varies"
 TOO_LARGE = "its HSIC with itself is too large for float64; scale its features"
 TOO_SMALL = "its HSIC with itself is too small for float64; scale its features"
 
@@ -82,11 +85,13 @@ def compare(
     forward_batch: int | None = None,
     memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
+    num_features: int | Unset | None = UNSET,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
     A model that is both x and y runs once. A fingerprint needs no forward pass, and its `num`, `batch`, `seed`,
-    `features`, `precision`, `preprocess`, `size`, `normalised` and `decode_size` are used for the other side as well.
+    `features`, `precision`, `preprocess`, `size`, `normalised`, `decode_size` and `num_features` are used for the other
+    side as well.
 
     Args:
         x: The rows: a module, a fingerprint, a reference (a checkpoint, `random:resnet18`, …), or features: an array
@@ -106,7 +111,8 @@ def compare(
         base: File or folder of the model that LoRA adapters among x and y were trained on.
         measure: A name in `similarity.MEASURES` (`cka`, `rsa`, `mutual_knn`, `procrustes`, …), or a function of two
             centred Grams (n, n) that returns a number. All but CKA depend on how many images are in a batch.
-        estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
+        estimator: Estimator of CKA, `unbiased` (Song et al. 2012), `biased` (Gretton et al. 2005) or, with
+            `num_features`, `doubly_unbiased` (Chun et al. 2025): the CKA of infinitely many features of the same kind.
         permutations: Number of permutations for the null; 0 for none.
         progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
         num: Largest number of images, None for all; by default 512.
@@ -133,6 +139,8 @@ def compare(
         decode_size: Decode JPEGs of a folder at 1/2, 1/4 or 1/8 of their size, where both sides keep at least so many
             pixels: faster and in less memory for large photographs, and slightly different images. At least twice the
             input size of the models; by default at full size.
+        num_features: Most features of a layer; of wider layers a random sample, for which CKA, its interval and its
+            null are corrected. At least 16; by default all. See `similarity.feature_sampling`.
 
     Returns:
         Values with 95 % intervals, the null, and a record of models, images and settings.
@@ -153,9 +161,10 @@ def compare(
         batch = UNSET
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, decode_size=decode_size, memory=memory,
+        forward_batch, progress, decode_size=decode_size, memory=memory, num_features=num_features,
     )  # fmt: skip
     selection = (layers, layers_y), (arch, arch_y)
+    check_sampling([x, y], num_features, method, estimator, everything)
     if everything:
         return compare_all_images(
             x,
@@ -235,6 +244,7 @@ def fingerprints(
     forward_batch: int | None = None,
     memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
+    num_features: int | Unset | None = UNSET,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
 
@@ -249,7 +259,7 @@ def fingerprints(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, decode_size=decode_size, memory=memory,
+        forward_batch, progress, decode_size=decode_size, memory=memory, num_features=num_features,
     )  # fmt: skip
     return extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
 
@@ -276,6 +286,7 @@ def fingerprint(
     forward_batch: int | None = None,
     memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
+    num_features: int | Unset | None = UNSET,
     shard: str | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
@@ -290,7 +301,7 @@ def fingerprint(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, shard, decode_size, memory,
+        forward_batch, progress, shard, decode_size, memory, num_features,
     )  # fmt: skip
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 
@@ -313,7 +324,7 @@ def compare_fingerprints(
         y: The columns; a fingerprint of the same images in the same batches, or one that was made as a pair with x.
         pair: `order` to pair the images of any two fingerprints by their order.
         measure: As in `compare`.
-        estimator: Estimator of CKA, `unbiased` or `biased`.
+        estimator: Estimator of CKA, `unbiased`, `biased` or, of sampled features, `doubly_unbiased`.
         permutations: Number of permutations for the null; 0 for none.
         groups: Of each image, the video, scene or class that it shares with others, for CKA: any labels.
         merge_duplicates: Use one image of each group of copies, see `comparison.groups`.
@@ -328,8 +339,11 @@ def compare_fingerprints(
     >>> compare_fingerprints(print_, print_, permutations=0).values.diagonal().round(6)
     array([1., 1.])
     """
-    pairing = pairing_of(x, y, pair)
+    pairing = pairing_of(x, y, pair, sampled=True)
     method = choose_measure(measure, estimator)
+    check_sampling([], x.settings.num_features, method, estimator)
+    if x.settings.num_features is not None:
+        return _compare_samples(x, y, pairing, method, estimator, permutations, groups, merge_duplicates)
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
     units = None if groups is None else units_of(groups, x, method, estimator)
     copies = duplicates(x, y)
@@ -348,6 +362,65 @@ def compare_fingerprints(
         cells = measured_cells(x.defined_grams, y.defined_grams, method, **options)
     result = matrix_of(x, y, cells, pairing, method, estimator, permutations)
     return with_groups(result, copies, merge_duplicates, units)
+
+
+def check_sampling(
+    models: Sequence[Model],
+    num_features: int | Unset | None,
+    measure: Measure,
+    estimator: str,
+    everything: bool = False,
+) -> None:
+    """Raise `DataError` unless the measure is one of a sample of features, if features are sampled.
+
+    Args:
+        models: If the number of features is not set, models or fingerprints that set it; all of none.
+        num_features: Number of features at most.
+        measure: The measure.
+        estimator: Its estimator.
+        everything: Whether all images are to be one batch of sums.
+    """
+    if num_features is UNSET and (estimator != DOUBLY_UNBIASED or fingerprints_and_models(models)[0]):
+        return
+    if num_features in (None, UNSET):
+        if estimator == DOUBLY_UNBIASED:
+            raise DataError(
+                "expected the number of features to sample (--num-features) for doubly_unbiased, found none; give it, "
+                "such as 1024"
+            )
+        return
+    if not measure.sums or estimator == "biased":
+        raise DataError(
+            f"expected unbiased or doubly_unbiased cka of sampled features (--num-features), found {estimator} "
+            f"{measure.name}; omit one of them"
+        )
+    if everything:
+        raise DataError("expected batches of a number of images for --num-features, found all; give --batch a number")
+
+
+def _compare_samples(
+    x: Fingerprint,
+    y: Fingerprint,
+    pairing: str,
+    method: Measure,
+    estimator: str,
+    permutations: int,
+    groups: Sequence[Any] | None,
+    merge_duplicates: bool,
+) -> SimilarityMatrix:
+    """Return CKA from samples of features; arguments as in `compare_fingerprints`."""
+    if groups is not None or merge_duplicates:
+        raise DataError("expected all features for groups and merge_duplicates, found a sample; omit num_features")
+    samples, population = (x.defined_sample, y.defined_sample), estimator == DOUBLY_UNBIASED
+    options: dict[str, Any] = {"permutations": permutations, "seed": x.settings.seed}
+    if all(sample.is_complete for sample in samples) and not population:
+        cells = cka_cells(x.defined_grams, y.defined_grams, ESTIMATORS[estimator], per_image=1, **options)
+    else:
+        apart = torch.zeros(len(x.layers), len(y.layers), dtype=torch.bool)  # indices are drawn by seed and size
+        shared = None if x.settings.seed == y.settings.seed else apart
+        cells = sampled_cells(*samples, population=population, shared=shared, **options)
+    result = _matrix(x, y, cells, pairing, method, estimator, permutations)
+    return with_groups(result, duplicates(x, y))
 
 
 def compare_all(
@@ -456,4 +529,4 @@ def _self_reason(side: Fingerprint, self_similarity: float, rms: float, method: 
         return side.reason(TOO_LARGE)
     if rms < RANGE[0] ** 0.25 or 0 < self_similarity <= RANGE[0]:  # the HSIC is of the order of rms^4, or has become 0
         return side.reason(TOO_SMALL)
-    return "" if self_similarity > 0 else side.reason(TOO_FEW)
+    return "" if self_similarity > 0 else side.reason(TOO_FEW_FEATURES if side.sample else TOO_FEW)

@@ -358,6 +358,7 @@ def as_fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequ
         settings=replace(run.settings, batch=streams[0].batch),  # set by the first batch of an iterable
         skipped=tuple(name for stream in streams for name in stream.skipped),
         shapes=tuple(run.shapes[module] for module in run.layers.modules),
+        sample=run.sample(),
     )
 
 

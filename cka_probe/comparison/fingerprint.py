@@ -30,13 +30,18 @@ from cka_probe.images.pairing import ORDER, PAIRINGS
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.similarity.features import choose_features
+from cka_probe.similarity.feature_sampling import FeatureSample
+from cka_probe.similarity.features import choose_features, tokens_per_image
 
 FORMAT = "ckaprobe-fingerprint/1"
+SAMPLE = "sample."
+"""Start of the names of tensors of sampled features."""
 NOT_FINITE = "it puts out NaN or infinite values"
 ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
 CONSTANT = "it is the same for every image"
 CONSTANT_BATCH = "it is the same for every image of a batch"
+FEWEST_FEATURES = 16
+"""Least number of features in a sample."""
 ROUNDING = 1e-6
 """Relative difference of numbers that are equal up to float32 rounding."""
 
@@ -68,10 +73,12 @@ class Settings:
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
         decode_size: Least side in pixels to which JPEGs are reduced as they are decoded; `None` for full size.
+        num_features: Largest number of features of a layer, a random sample; `None` for all of them.
 
     Raises:
         UnknownNameError: There is no such way to take features, precision or preprocessing.
-        DataError: There is to be no image in a forward pass, or both of `forward_batch` and `memory` are given.
+        DataError: There is to be no image in a forward pass, both of `forward_batch` and `memory` are given, or a
+            sample of features has fewer than `FEWEST_FEATURES` or is of tokens.
     """
 
     num: int | None = 512
@@ -88,6 +95,7 @@ class Settings:
     size: tuple[int, int] | None = None
     normalised: bool = False
     decode_size: int | None = None
+    num_features: int | None = None
 
     def __post_init__(self) -> None:
         choose_features(self.features)
@@ -97,6 +105,10 @@ class Settings:
             raise DataError(f"expected at least 1 image in a forward pass, found {self.forward_batch}; give more")
         if self.forward_batch is not None and self.memory is not None:
             raise DataError("expected --forward-batch or --memory, which sets it, found both; omit one")
+        if self.num_features is not None and self.num_features < FEWEST_FEATURES:
+            raise DataError(f"expected --num-features of at least {FEWEST_FEATURES}, found {self.num_features}")
+        if self.num_features is not None and tokens_per_image(self.features) > 1:
+            raise DataError(f"expected features flatten or gap with --num-features, found {self.features}; omit one")
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that results depend on: all but those in `RUNNING`."""
@@ -160,6 +172,7 @@ class Fingerprint:
         shapes: Per layer, the shape of its activation for one image; empty in older files.
         partner: The images that were paired with these, or None.
         shard: Which part of the batches these are; None for all.
+        sample: The features of which the Grams are, if these are only a sample of the layers'.
     """
 
     grams: tuple[Tensor, ...]
@@ -175,6 +188,7 @@ class Fingerprint:
     shapes: tuple[tuple[int, ...], ...] = ()
     partner: Partner | None = None
     shard: Shard | None = None
+    sample: FeatureSample | None = None
 
     def __repr__(self) -> str:
         return f"<Fingerprint of {self.side.reference}: {len(self.layers)} layers, {len(self.images)} images>"
@@ -211,6 +225,25 @@ class Fingerprint:
         undefined = torch.tensor([bool(reason) for reason in self.undefined_reasons])[:, None, None]
         return [torch.where(undefined, torch.nan, stack) for stack in self.grams] if undefined.any() else [*self.grams]
 
+    @property
+    def defined_sample(self) -> FeatureSample:
+        """The sampled features, all NaN for a layer that is undefined, as in `defined_grams`.
+
+        Raises:
+            FingerprintError: Features were not sampled.
+        """
+        if self.sample is None:
+            raise FingerprintError(
+                f"expected a fingerprint with a sample of features, found {self.side.reference} without; recompute it "
+                "with --num-features"
+            )
+        undefined = [bool(reason) for reason in self.undefined_reasons]
+        values = (
+            tuple(layer * torch.nan if none else layer for layer, none in zip(batch, undefined, strict=True))
+            for batch in self.sample.values
+        )
+        return FeatureSample(tuple(values), self.sample.totals)
+
     def subset(self, layers: LayerMap) -> "Fingerprint":
         """Return the fingerprint of some of the layers, in their order and by their names."""
         index = {module: position for position, module in enumerate(self.layers.modules)}
@@ -223,6 +256,7 @@ class Fingerprint:
             rms=tuple(self.rms[row] for row in rows),
             undefined=tuple(self.undefined[row] for row in rows),
             shapes=tuple(self.shapes[row] for row in rows) if self.shapes else (),
+            sample=self.sample and self.sample.of(rows),
             shard=self.shard
             and replace(self.shard, squares=tuple(tuple(batch[row] for row in rows) for batch in self.shard.squares)),
         )
@@ -232,6 +266,8 @@ class Fingerprint:
         tensors = {}
         for number, stack in enumerate(self.grams):
             tensors[f"grams.{number:05d}"] = _packed(stack)
+        for number, batch in enumerate(self.sample.values if self.sample else ()):
+            tensors[f"{SAMPLE}{number:05d}"] = torch.cat(batch, dim=1)
         settings = asdict(self.settings) | {"device": "auto", "workers": None}
         del settings["forward_batch"], settings["memory"]
         header = {
@@ -247,6 +283,7 @@ class Fingerprint:
             "versions": self.versions,
             "shapes": self.shapes,
             **({"partner": asdict(self.partner)} if self.partner else {}),
+            **({"sample": {"totals": self.sample.totals, "counts": self.sample.counts}} if self.sample else {}),
             **({"shard": _plain(asdict(self.shard))} if self.shard else {}),
         }
         with atomic_write(path) as temporary:
@@ -290,6 +327,7 @@ class Fingerprint:
             header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
             header["partner"] = Partner(**header["partner"]) if "partner" in header else None
             header["shard"] = Shard(**_with_nan(header["shard"])) if "shard" in header else None
+            header["sample"] = _read_sample(path, **header["sample"]) if "sample" in header else None
             for name in ("undefined", "images", "skipped"):
                 header[name] = tuple(header[name])
             if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
@@ -333,12 +371,28 @@ def _read_grams(path: str | Path, layers: int) -> tuple[Tensor, ...]:
         ValueError: A tensor does not hold the upper triangles of one Gram per layer.
     """
     with safe_open(path, framework="pt") as file:
-        names = sorted(file.keys())
+        names = sorted(name for name in file.keys() if not name.startswith(SAMPLE))  # noqa: SIM118
         for name in names:
             shape, dtype = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
             if len(shape) != 2 or shape[0] != layers or layers == 0 or dtype != "F64" or not _side_of(shape[1]):
                 raise ValueError(f"{name} is {dtype} of shape {tuple(shape)} for {layers} layers")
         return tuple(_unpacked(file.get_tensor(name)) for name in names)
+
+
+def _read_sample(path: str | Path, totals: Sequence[int], counts: Sequence[int]) -> FeatureSample:
+    """Return the sampled features.
+
+    Raises:
+        ValueError: A tensor does not hold so many features of each layer.
+    """
+    batches = []
+    with safe_open(path, framework="pt") as file:
+        for name in sorted(name for name in file.keys() if name.startswith(SAMPLE)):  # noqa: SIM118
+            part = file.get_slice(name)
+            if len(part.get_shape()) != 2 or part.get_shape()[1] != sum(counts) or part.get_dtype() != "F32":
+                raise ValueError(f"{name} is {part.get_dtype()} of shape {tuple(part.get_shape())}")
+            batches.append(file.get_tensor(name).split(list(counts), dim=1))
+    return FeatureSample(tuple(batches), tuple(map(int, totals)))
 
 
 def _side_of(length: int) -> int:
@@ -366,17 +420,19 @@ def _unpacked(packed: Tensor) -> Tensor:
     return stack
 
 
-def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None) -> str:
+def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None, *, sampled: bool = False) -> str:
     """Return how the images of two fingerprints are paired: "" if they are the same, else "name" or "order".
 
     Args:
         x: A fingerprint.
         y: Another one, of the same images, or made as a pair with x (or with a fingerprint of the images of x).
         pair: "order" to pair the images of any two fingerprints by their order.
+        sampled: They may be of samples of features, which is corrected for.
 
     Raises:
         UnknownNameError: There is no such pairing.
-        FingerprintError: They are of different features or batches, or of images that were not paired.
+        FingerprintError: They are of different features or batches, of samples of features, or of images that were not
+            paired.
     """
     for side in (x, y):
         if side.shard:
@@ -386,6 +442,15 @@ def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None) -> str:
     if x.settings.features != y.settings.features:
         raise FingerprintError(
             f"x was made with --features {x.settings.features}, y with {y.settings.features}; recompute one of them"
+        )
+    if x.settings.num_features != y.settings.num_features:
+        numbers = (side.settings.num_features for side in (x, y))
+        made = [f"with --num-features {number}" if number else "of all features" for number in numbers]
+        raise FingerprintError(f"x was made {made[0]}, y {made[1]}; recompute one of them")
+    if x.sample and not sampled:
+        raise FingerprintError(
+            f"expected fingerprints of all features, found samples (--num-features {x.settings.num_features}), which "
+            "only compare and compare_fingerprints of two models correct for; recompute both without"
         )
     if x.settings.decode_size != y.settings.decode_size:
         decode_sizes = (side.settings.decode_size for side in (x, y))

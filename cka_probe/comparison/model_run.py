@@ -34,6 +34,7 @@ from cka_probe.models.layers import LayerMap, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.recording import EXAMPLES, Place, Probe, own_forward, probe, record
 from cka_probe.models.selection import comparable_layers
+from cka_probe.similarity.feature_sampling import FeatureSample
 from cka_probe.similarity.features import BatchFeatures
 from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams, need_scale
 
@@ -56,10 +57,19 @@ def _copied(_module: str, features: Tensor) -> Tensor:
 
 
 class Output(NamedTuple):
-    """What a model gives for one batch: the Grams of its layers, and the shapes of modules' outputs for one image."""
+    """What a model gives for one batch.
+
+    Attributes:
+        grams: The Grams of its layers.
+        shapes: Shapes of modules' outputs for one image.
+        values: Of each layer, if features are sampled, (n, p) float32 minus their means; zeros if it does not vary.
+        totals: Number of features of each module, if they are sampled.
+    """
 
     grams: Grams
     shapes: dict[str, tuple[int, ...]]
+    values: tuple[Tensor, ...] = ()
+    totals: dict[str, int] = {}  # noqa: RUF012
 
 
 class FeatureOutput(NamedTuple):
@@ -105,6 +115,8 @@ class ModelRun:
         tried: Shapes of images of which it is known how many fit into memory.
         ran: Whether a forward pass has ended.
         gives_features: Whether it gives the features of a batch in place of Grams.
+        values: Per batch, the sampled features of each layer; empty if they are not sampled.
+        totals: Number of features of each module, if they are sampled.
         orders: Order of each module's axes in memory, which features of all batches have in common.
     """
 
@@ -129,6 +141,8 @@ class ModelRun:
     tried: set[tuple[int, ...]] = field(default_factory=set)
     ran: bool = False
     gives_features: bool = False
+    values: list[tuple[Tensor, ...]] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
     orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def probe(self, batches: Sequence[Tensor], *, keep: bool = True) -> Probe:
@@ -159,7 +173,7 @@ class ModelRun:
     def again(self) -> "ModelRun":
         """Return a run of the same model and layers with no batch yet, and with its weights as they are now."""
         folds = [fold(each.convolution, each.norm) for each in self.folds]
-        return replace(self, grams=[], squares=[], not_finite=set(), constant={}, shapes={}, folds=folds)
+        return replace(self, grams=[], squares=[], not_finite=set(), constant={}, shapes={}, values=[], folds=folds)
 
     def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output | FeatureOutput]:
         """Run the model on batches, (n, ...) each, and return the Grams of each.
@@ -188,10 +202,18 @@ class ModelRun:
         if self.queues and (modules := self._out_of_range(features.products)):
             self.scaled |= modules
             features = self._fitting(partial(work, progress=lambda _: None), images, len(batches[0]))
-        return [
-            Output(centred_grams([products.pop(module) for module in self.layers.modules]), features.shapes)
-            for products in features.products
+        return [self._output(products, features) for products in features.products]
+
+    def _output(self, products: dict[str, Product], features: BatchFeatures) -> Output:
+        """Return what becomes of the products of a batch, which are let go."""
+        values = [products[module].values for module in self.layers.modules]
+        grams = centred_grams([products.pop(module) for module in self.layers.modules])
+        kept = [
+            value * float(varies)
+            for value, varies in zip(values, grams.varies.tolist(), strict=True)
+            if value is not None
         ]
+        return Output(grams, features.shapes, tuple(kept), features.totals)
 
     @property
     def queues(self) -> bool:
@@ -200,7 +222,11 @@ class ModelRun:
 
     def _product(self, module: str, features: Tensor) -> Product:
         """Return the product of features, without a look at it where that would take long."""
-        return anchored_product(features, scaled=module in self.scaled if self.queues else None)
+        product = anchored_product(features, scaled=module in self.scaled if self.queues else None)
+        if self.settings.num_features is None:
+            return product
+        values = features.cpu().double()
+        return replace(product, values=(values - values.mean(dim=0)).float())
 
     def _out_of_range(self, products: Sequence[Mapping[str, Product]]) -> set[str]:
         """Return the modules that have to be scaled, and were not, from their products of each batch."""
@@ -219,6 +245,9 @@ class ModelRun:
             return
         grams = output.grams
         self.grams.append(grams.matrices)
+        self.totals |= output.totals
+        if output.values:
+            self.values.append(output.values)
         self.squares.append(grams.rms.square() * n)
         for module, finite, varies, size in zip(
             self.layers.modules, grams.finite.tolist(), grams.varies.tolist(), grams.size.tolist(), strict=True
@@ -236,7 +265,8 @@ class ModelRun:
 
     def held_bytes(self, shapes: Mapping[str, Sequence[int]], num: int) -> int:
         """Return the bytes of the features of so many images, of modules whose outputs for one have these shapes."""
-        values = sum(map(prod, shapes.values())) if self.settings.features == "flatten" else 0
+        counts = [prod(shape) for shape in shapes.values()] if self.settings.features == "flatten" else []
+        values = sum(min(count, self.settings.num_features or count) for count in counts)
         return values * num * (4 if PRECISIONS[self.settings.precision] is None else 2)
 
     def _fit_memory(self, images: Tensor) -> None:
@@ -332,7 +362,8 @@ class ModelRun:
         images = self._pinned(images)
         process = _copied if self.gives_features else self._product
         orders = self.orders if self.gives_features else None
-        features = BatchFeatures(sizes, self.settings.features, process, orders)
+        num, seed = self.settings.num_features, self.settings.seed
+        features = BatchFeatures(sizes, self.settings.features, process, orders, num, seed)
 
         def add(part: range, ran: set[str], module: str, activation: Tensor) -> None:
             shape = tuple(activation.shape)
@@ -408,6 +439,12 @@ class ModelRun:
     def form(self) -> Hashable:
         """What images have in common that become the same input but for its normalisation."""
         return self.preprocessing.form
+
+    def sample(self) -> FeatureSample | None:
+        """Return the sampled features of all batches, or None."""
+        if not self.values:
+            return None
+        return FeatureSample(tuple(self.values), tuple(self.totals[module] for module in self.layers.modules))
 
     def undefined(self) -> tuple[str, ...]:
         """Return for each layer why it has no similarity, or ""; see `undefined_reason`."""

@@ -148,8 +148,9 @@ class SimilarityMatrix(LayerMatrix):
         rows: The layers of x.
         columns: The layers of y.
         terms: Per-batch terms whose sums give `values`: `xy` (batches, rows, columns), `xx` (batches, rows),
-            `yy` (batches, columns), and `weights` (batches,), the images in each batch. For a measure that is a mean
-            over batches, `xy` is its value in each batch, and `xx` and `yy` are 1.
+            `yy` (batches, columns), and `weights` (batches,), the images in each batch; of sampled features up to the
+            bias of their ratio. For a measure that is a mean over batches, `xy` is its value in each batch, and `xx`
+            and `yy` are 1.
         num_examples: Number of images.
         x: The model on the rows.
         y: The model on the columns.

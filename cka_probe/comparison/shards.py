@@ -42,9 +42,11 @@ def join_shards(shards: Sequence[Fingerprint | str | Path]) -> Fingerprint:
     squares = torch.tensor(_in_turn(part.squares for part in parts), dtype=torch.float64)
     total = sum(squares, torch.zeros_like(squares[0]))  # one batch after another, as `extract` sums
     modules = prints[0].layers.modules
+    samples = [print_.sample for print_ in prints if print_.sample]
     return replace(
         prints[0],
         grams=tuple(grams),
+        sample=replace(samples[0], values=tuple(_in_turn(sample.values for sample in samples))) if samples else None,
         images=tuple(images),
         rms=tuple((total / len(images)).sqrt().tolist()),
         undefined=tuple(

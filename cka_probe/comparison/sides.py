@@ -68,6 +68,7 @@ class Options:
         workers: Number of threads that read images.
         forward_batch: Images in a forward pass.
         memory: Most memory of a forward pass.
+        num_features: Number of random features of a layer at most.
         progress: True for a bar, or a function.
         shard: Part of the batches to run, such as `3/16`.
         decode_size: Least side to which JPEGs are reduced as they are decoded.
@@ -90,6 +91,7 @@ class Options:
     shard: str | None = None
     decode_size: int | Unset | None = UNSET
     memory: int | str | None = None
+    num_features: int | Unset | None = UNSET
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
         """Return the settings of a run: those of fingerprints, which no option may contradict; else the options."""
@@ -128,7 +130,9 @@ class Options:
         return Share(index - 1, count)
 
 
-SETTINGS = ("num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised", "decode_size")
+SETTINGS = (
+    "num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised", "decode_size", "num_features",
+)  # fmt: skip
 """Options that are settings of a fingerprint."""
 
 

@@ -110,6 +110,8 @@ def prints_of(folder: Path, result: SimilarityMatrix) -> tuple[list[Fingerprint]
     sides = {"x": (result.x, result.rows, hash_x), "y": (result.y, result.columns, hash_y)}
     if missing := [f"`{name}.fingerprint`" for name in sides if not (folder / f"{name}.fingerprint").is_file()]:
         return [], f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."
+    if result.settings.get("num_features"):
+        return [], "The features were sampled. Only the stored result is shown."
     fingerprints = []
     for name, (side, axes, images_hash) in sides.items():
         fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")

@@ -152,6 +152,10 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
+DOUBLY_UNBIASED = "doubly_unbiased"
+"""Name of the estimator of infinitely many features, of which a sample is known: `similarity.feature_sampling`."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """The HSICs of each batch, whose sums give CKA.

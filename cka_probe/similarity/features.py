@@ -7,14 +7,16 @@
 
 Tokens of one image are not independent examples; see `intervals`.
 
+Of wide layers a random sample of the features is enough for CKA: see `feature_sampling`.
+
 `BatchFeatures` puts the features of a batch together from those of forward passes.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -93,6 +95,40 @@ def choose_features(features: str) -> Callable[[Tensor, str | None], Tensor]:
     return function
 
 
+@lru_cache(maxsize=256)
+def sampled_indices(total: int, num: int, seed: int) -> Tensor:
+    """Return the indices of the features that are sampled of a layer of `total`, in random order, int64.
+
+    They are the same for all layers of as many features.
+
+    >>> len(sampled_indices(100, 8, 0)), sorted(sampled_indices(4, 8, 0).tolist())
+    (8, [0, 1, 2, 3])
+    """
+    chosen = np.random.default_rng([seed, total]).choice(total, min(num, total), replace=False)
+    return torch.from_numpy(chosen.astype(np.int64))
+
+
+def sample_features(activation: Tensor, layout: str | None, features: str, num: int, seed: int) -> tuple[Tensor, int]:
+    """Return at most `num` random features of an activation, (n, p), and how many it has.
+
+    Flattened features are numbered in the order of the activation's axes, whatever that of memory is.
+
+    Args:
+        activation: (n, ...), any strides.
+        layout: Of its channels and positions.
+        features: `flatten` or `gap`.
+        num: Number of features at most.
+        seed: Seed of the sample.
+    """
+    if features == "flatten":
+        total = prod(activation.shape[1:])
+        indices = sampled_indices(total, num, seed).to(activation.device)
+        positions: tuple[Tensor, ...] = torch.unravel_index(indices, activation.shape[1:])
+        return activation.movedim(0, -1)[positions].mT, total
+    rows = choose_features(features)(activation, layout)
+    return rows[:, sampled_indices(rows.shape[1], num, seed).to(rows.device)], rows.shape[1]
+
+
 def tokens_per_image(features: str) -> int:
     """Return the number of examples per image.
 
@@ -128,9 +164,12 @@ class BatchFeatures:
         features: `flatten`, `gap`, `tokens` or `tokens:7`.
         process: What becomes of the features of a batch, called with the name of the module.
         orders: Order of each module's axes in memory, from earlier batches; by default that of these.
+        num: Number of random features of a layer at most; by default all.
+        seed: Seed of their choice.
 
     Attributes:
         products: Per batch, what `process` returns for each module.
+        totals: Number of features of each module, of those of which a sample is taken.
         shapes: Shape of each module's output for one image.
     """
 
@@ -140,12 +179,16 @@ class BatchFeatures:
         features: str,
         process: Callable[[str, Tensor], Any],
         orders: dict[str, tuple[int, ...]] | None = None,
+        num: int | None = None,
+        seed: int = 0,
     ) -> None:
         ends = [*accumulate(sizes)]
         self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.products: list[dict[str, Any]] = [{} for _ in sizes]
         self._process = process
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.totals: dict[str, int] = {}
+        self._sample = None if num is None else partial(sample_features, features=features, num=num, seed=seed)
         self._features, self._per_image = choose_features(features), tokens_per_image(features)
         self._orders = {} if orders is None else orders
         self._incomplete: dict[str, list[Tensor]] = {}
@@ -155,7 +198,10 @@ class BatchFeatures:
         order = self._orders.setdefault(module, memory_order(activation))
         if memory_order(activation) != order:  # features are in the order of memory
             activation = activation.permute(order).contiguous().permute(*np.argsort(order).tolist())
-        features = self._features(activation, layout)
+        if self._sample is None:
+            features = self._features(activation, layout)
+        else:
+            features, self.totals[module] = self._sample(activation, layout)
         for products, batch in zip(self.products, self.batches, strict=True):
             images = range(max(part.start, batch.start), min(part.stop, batch.stop))
             if not images:

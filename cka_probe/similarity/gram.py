@@ -55,12 +55,14 @@ class Product:
         first: () float64, the squared length of the first image's features.
         features: p.
         rounding: `rounding_share` of the activation's dtype.
+        values: (n, p) float32 on the CPU, the features minus their means, where they are kept.
     """
 
     matrix: Tensor
     first: Tensor
     features: int
     rounding: float
+    values: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.similarity.cka import ESTIMATORS
+from cka_probe.similarity.cka import DOUBLY_UNBIASED, ESTIMATORS
 from cka_probe.similarity.measures.cca import PWCCA, SVCCA
 from cka_probe.similarity.measures.cka import CKA
 from cka_probe.similarity.measures.cknna import CKNNA
@@ -62,7 +62,7 @@ def choose_measure(measure: str | Measure | Callable[[Tensor, Tensor], Any], est
     >>> choose_measure("rsa").range
     (-1.0, 1.0)
     """
-    registry.get(ESTIMATORS, estimator, "estimator")
+    registry.get({**ESTIMATORS, DOUBLY_UNBIASED: None}, estimator, "estimator")
     method = registry.get(MEASURES, measure, "measure") if isinstance(measure, str) else measure
     if not isinstance(method, Measure):
         method = _from_function(method)
