@@ -419,7 +419,7 @@ def _compare_samples(
         apart = torch.zeros(len(x.layers), len(y.layers), dtype=torch.bool)  # indices are drawn by seed and size
         shared = None if x.settings.seed == y.settings.seed else apart
         cells = sampled_cells(*samples, population=population, shared=shared, **options)
-    result = _matrix(x, y, cells, pairing, method, estimator, permutations)
+    result = matrix_of(x, y, cells, pairing, method, estimator, permutations)
     return with_groups(result, duplicates(x, y))
 
 
