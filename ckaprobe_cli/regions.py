@@ -1,5 +1,6 @@
 """`ckaprobe regions`: the similarity of the layers of two models over parts of the images."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +101,7 @@ def regions(
         paths = []
         first, *_ = comparison.results
         for name, result in comparison.results.items():
-            folder = out / name.replace("/", "_")
+            folder = out / re.sub(r"[/\\]|^\.+", "_", name)  # a class of some data set may be called ..
             typer.echo(f"region   {name}")
             save_result(folder, result, ColourScale(None, None))
             for letter, side in zip("xy", comparison.sides[name], strict=True):

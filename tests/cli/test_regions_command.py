@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
-from helpers.blocks import Blocks
+from helpers.blocks import COLOURS, Blocks
 from typer.testing import CliRunner
 
+from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import DATASETS
 from ckaprobe_cli import app
 
@@ -32,6 +33,16 @@ def test_every_region_has_a_folder_and_all_have_a_table_and_a_figure(tmp_path):
     assert table.groupby("region").size().to_dict() == {"border": 4, "interior": 4, "water": 4}
     assert table["difference_value"].isna().sum() == 4
     assert "water minus border" in done.stdout
+
+
+def test_a_class_of_a_hostile_name_stays_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(Blocks, "classes", Classes(("..", "a/../../b", "water", "sand"), COLOURS))
+    out = tmp_path / "deep" / "out"
+    done = run(*MODELS, "--data", "blocks:x", "--region", "..,a/../../b", "--out", out, *FEW)
+    assert done.exit_code == 0, done.output
+    assert list(tmp_path.iterdir()) == [tmp_path / "deep"]
+    assert list(out.parent.iterdir()) == [out]
+    assert {path.parent.name for path in out.glob("*/result.json")} == {"_", "a_.._.._b"}
 
 
 def test_images_without_labels_are_refused_before_anything_is_written(tmp_path):
