@@ -283,7 +283,8 @@ class Moments:
         blocks = lengths_x[:, :, None] * lengths_y[:, None], lengths_x.square(), lengths_y.square()
         sums, hsics = (torch.stack(cross, dim=1), own_x, own_y), (terms.xy, terms.xx, terms.yy)
         m, left = len(x[0]), torch.full((len(x[0]),), n - 1)
-        factor = (n - 1) * estimator.divisor(n) / (n * estimator.divisor(n - 1))
+        pairs_left = n * estimator.divisor(n - 1)  # none in three images, for the unbiased estimator
+        factor = (n - 1) * estimator.divisor(n) / pairs_left if pairs_left else torch.nan
         rests = (
             factor * Losses(rows, block, rows - block, block).remainder(hsic[0] * estimator.divisor(n), left, estimator)
             for rows, block, hsic in zip(sums, blocks, hsics, strict=True)
