@@ -126,11 +126,12 @@ def _recipe(side: Sequence[Fingerprint]) -> Fingerprint:
     models = [training.side for training in side]
     notes = tuple(dict.fromkeys(text for model in models for text in model.notes))
     warnings = tuple(dict.fromkeys(text for model in models for text in model.warnings))
-    reference = ", ".join(distinct_names([model.reference for model in models]))
+    names = distinct_names([model.reference for model in models])
+    name = f"{names[0]} and {len(names) - 1} more" if names[1:] else models[0].name
     digest = sha256("".join(model.hash for model in models).encode()).hexdigest()
     return replace(
         side[0],
-        side=replace(models[0], reference=reference, hash=digest, notes=notes, warnings=warnings, name=""),
+        side=replace(models[0], reference=", ".join(names), hash=digest, notes=notes, warnings=warnings, name=name),
         rms=tuple(np.mean([training.rms for training in side], axis=0).tolist()),
         undefined=tuple(
             next(filter(None, reasons), "")
