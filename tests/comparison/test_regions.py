@@ -84,7 +84,7 @@ def test_all_regions_have_the_images_with_every_region():
     got = compare_regions(small(0), small(1), data, ["left", "right"], layers=["0"], batch=8, permutations=0)
     for pair in got.sides.values():
         assert [len(side.images) for side in pair] == [N - 5, N - 5]
-    assert f"right of Labelled: {N - 5} of {N} images" in got.results["right"].x.notes
+    assert f"right: {N - 5} of {N} images" in got.results["right"].x.notes
 
 
 @pytest.mark.parametrize(
