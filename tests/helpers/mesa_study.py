@@ -38,7 +38,7 @@ def matrix(top=None, diagonal=None, *, x="mp", y="mp", seed=0, width=0.01, undef
         Axis(name, name, 0.0 if i in undefined else 0.1 * (i + 1), "its activation is 0" if i in undefined else "")
         for i, name in enumerate(NAMES)
     )
-    side = {"architecture": "swinv2_micro", "preprocessing": {"size": 64}}
+    side = {"architecture": "swinv2_micro", "preprocessing": {"size": [64, 64]}}
     return SimilarityMatrix(
         values=values,
         low=values - width,

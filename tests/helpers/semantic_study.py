@@ -57,7 +57,7 @@ def matrix(diagonal, x, y, seed=0, images="the test", undefined=()):
     axes = tuple(
         Axis(name, name, 0.1 * (i + 1), "its activation is 0" if i in undefined else "") for i, name in enumerate(NAMES)
     )
-    side = {"architecture": "resnet18", "preprocessing": {"size": 64}}
+    side = {"architecture": "resnet18", "preprocessing": {"size": [64, 64]}}
     return SimilarityMatrix(
         values=values,
         low=values - 0.01,
