@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cka_probe
+from cka_probe.comparison.dimensions import layer_dimensions
 from ckaprobe_cli import app
 
 MICRO = ["random:swinv2_micro", "random:swinv2_micro:1"]
@@ -189,6 +190,17 @@ def test_layers_prints_where_to_look():
     assert "blocks.11" in blocks
     assert "197x192" in blocks
     assert "layer4.1.conv2" in run("layers", "random:resnet18", "--layers", "*").stdout
+
+
+def test_inspect_of_a_fingerprint_has_the_dimensions_of_its_layers(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(6, 5))
+    side = cka_probe.fingerprint(net, torch.randn(40, 6, generator=torch.manual_seed(0)), layers="0")
+    side.save(tmp_path / "a.fingerprint")
+    *_, heading, name, row = run("inspect", tmp_path / "a.fingerprint").stdout.rstrip().split("\n")
+    assert name.split() == ["layer"]
+    expected = layer_dimensions(side).iloc[0]
+    assert heading.split() == list(expected.index)
+    assert [float(number) for number in row.split()[1:]] == pytest.approx(list(expected), abs=0.006)
 
 
 def test_inspect_tells_a_file(tmp_path):
