@@ -48,7 +48,7 @@ def compare_seeds(
 
     >>> from cka_probe import fingerprint
     >>> images = torch.randn(16, 6)
-    >>> trainings = [fingerprint(torch.nn.Linear(6, 5), images, layers="*") for _ in range(3)]
+    >>> trainings = [fingerprint(torch.nn.Sequential(torch.nn.Linear(6, 5)), images, layers="0") for _ in range(3)]
     >>> len(compare_seeds(trainings).settings["trainings"][0])
     3
     """
