@@ -49,8 +49,8 @@ def compare_seeds(
     >>> from cka_probe import fingerprint
     >>> images = torch.randn(16, 6)
     >>> trainings = [fingerprint(torch.nn.Sequential(torch.nn.Linear(6, 5)), images, layers="0") for _ in range(3)]
-    >>> len(compare_seeds(trainings).settings["trainings"][0])
-    3
+    >>> compare_seeds(trainings).values.shape
+    (1, 1)
     """
     sides = [list(x)] if y is None else [list(x), list(y)]
     hsic, pairing = registry.get(ESTIMATORS, estimator, "estimator"), _check(sides)
