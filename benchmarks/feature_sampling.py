@@ -9,8 +9,8 @@ random weights A (m, P). The other one has variables with a correlation of `rho`
     apart     weights and sampled features of its own
     shared    the same weights and the same sampled features, as a checkpoint and its fine-tune have
 
-So CKA of infinitely many features is `rho^2`, and that of the whole layers follows from A. Each study draws everything
-anew, computes CKA from n images and p of the P features, and compares it with both targets.
+So CKA of infinitely many features is `rho^2`, and that of the whole layers follows from A. Each study draws new ones
+of all, computes CKA from n images and p of the P features, and compares it with both targets.
 """
 
 import argparse
