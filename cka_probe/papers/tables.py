@@ -198,7 +198,11 @@ def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
 
 
 def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: str = "seed") -> str:
-    """Return claims as Markdown, each with a link to its figure if that is among the stems of those drawn."""
+    """Return claims as Markdown: a table, and the statements of those that were not run in a line below it.
+
+    A claim has a link to its figure if that is among the stems of those drawn.
+    """
+    run = [row for row in rows if row.verdict != NOT_RUN]
 
     def run_value(value: float | None) -> str:
         return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
@@ -212,10 +216,12 @@ def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: 
             "p (Holm)": row.p_holm,
             "figure": f"[{row.figure}](figures/{row.figure}.png)" if row.figure in figures else None,
         }
-        for row in rows
+        for row in run
     ]
-    text = as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
-    return re.sub(r"\]\(.*?\)", lambda target: target[0].replace("\\", ""), text)  # link targets are not escaped
+    text = as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in run], name="claim"))) if run else ""
+    text = re.sub(r"\]\(.*?\)", lambda target: target[0].replace("\\", ""), text)  # link targets are not escaped
+    absent = [f'"{row.statement}"' for row in rows if row.verdict == NOT_RUN]
+    return "\n\n".join(filter(None, [text, f"Not run: {'; '.join(absent)}." if absent else ""]))
 
 
 def finding_columns(finding: Finding, repeats: str = "seed") -> dict[str, Any]:

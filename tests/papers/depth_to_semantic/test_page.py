@@ -97,6 +97,8 @@ def test_an_empty_study_can_be_reported(tmp_path):
     (tmp_path / "seed0").mkdir()
     text, num = page(tmp_path), sum(not claim.of for claim in CLAIMS)
     assert f"Of {num} claims {num} were not run." in text
+    assert all(f'"{claim.statement}"' in text for claim in CLAIMS)
+    assert "| claim |" not in text
     assert "No networks were compared." in text
     assert SemanticEvidence.load(tmp_path).scores(Case("none"), RunKey(0, 0)) is None
 
