@@ -7,8 +7,9 @@
 Each command is first run undisturbed, twice: what differs between these two runs (times of day, say) is left out. Then
 it is started and stopped at random moments until it has been stopped so many times; whenever it ends by itself, its
 folder is compared with that of the undisturbed run, byte by byte, and it begins in a new one. With `--before-files` it
-is stopped once just before each of the last so many changes of files and folders that it makes, each time in a new
-folder. A try survives if its run ended with the same bytes and left no other file or folder, hidden ones included.
+is stopped once just before each of so many changes of files and folders, evenly spread over all that it makes, each
+time in a new folder. A try survives if its run ended with the same bytes and left no other file or folder, hidden
+ones included.
 
 The commands run in forks of a process that has loaded the libraries, so that kills hit their work and not their
 imports. That process itself computes nothing and sets no number of threads: torch would have made a pool of threads,
@@ -26,10 +27,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
@@ -45,7 +48,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=30, help="kills of each command")
     parser.add_argument("--only", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
     parser.add_argument("--signal", default="KILL", choices=["KILL", "INT", "TERM"])
-    parser.add_argument("--before-files", action="store_true", help="stop before each of the last changes of files")
+    parser.add_argument("--before-files", action="store_true", help="stop before changes of files, evenly spread")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -65,7 +68,7 @@ def main() -> None:
     sys.exit(any(row["survived"] < row["kills"] for row in rows))
 
 
-def prepare() -> None:
+def prepare(make: Callable[[Path], object] = make_inputs) -> None:
     """Load the libraries, and make the inputs of the commands in another process."""
     from cka_probe.lab.training import run_recipe  # noqa: F401
     from cka_probe.papers.depth_to_semantic import study  # noqa: F401
@@ -77,7 +80,7 @@ def prepare() -> None:
     process = os.fork()
     if not process:
         try:
-            make_inputs(INPUTS)
+            make(INPUTS)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -86,9 +89,11 @@ def prepare() -> None:
         raise SystemExit("the inputs could not be made")
 
 
-def kill_often(name: str, tries: int, number: signal.Signals, generator: random.Random) -> dict[str, object]:
+def kill_often(
+    name: str, tries: int, number: signal.Signals, generator: random.Random, runs: int = 2
+) -> dict[str, object]:
     """Send a signal to a command so many times; return how many kills its runs survived, and times."""
-    expected = Expected(name)
+    expected = Expected(name, runs)
     kills = survived = 0
     problems: list[str] = []
     while kills < tries:
@@ -104,13 +109,13 @@ def kill_often(name: str, tries: int, number: signal.Signals, generator: random.
 
 
 def kill_before_files(name: str, tries: int, number: signal.Signals) -> dict[str, object]:
-    """Stop a command once before each of its last changes of files; return how many stops its runs survived."""
+    """Stop a command before some of its changes of files, once each; return how many stops its runs survived."""
     expected = Expected(name)
     kills = survived = 0
     problems: list[str] = []
     with new_folder(name) as folder:
         changes = count_changes(name, folder)
-    for change in range(max(1, changes - tries + 1), changes + 1):
+    for change in sorted({round(place) for place in np.linspace(1, changes, min(tries, changes))}):
         with new_folder(name) as folder:
             _, status = os.waitpid(start(name, folder, Stop(number, change)), 0)
             check_end(name, os.waitstatus_to_exitcode(status), number)
@@ -122,11 +127,11 @@ def kill_before_files(name: str, tries: int, number: signal.Signals) -> dict[str
 
 
 class Expected:
-    """What a command writes that nobody disturbs, by two runs of it."""
+    """What a command writes that nobody disturbs, by two runs of it; by one where all is known to be the same."""
 
-    def __init__(self, name: str):
-        (seconds, self.contents), (more_seconds, other) = undisturbed(name), undisturbed(name)
-        self.seconds = min(seconds, more_seconds)
+    def __init__(self, name: str, runs: int = 2):
+        seconds, contents = zip(*(undisturbed(name) for _ in range(runs)), strict=True)
+        self.seconds, self.contents, other = min(seconds), contents[0], contents[-1]
         paths = self.contents.keys() | other.keys()
         self.varying = sorted(path for path in paths if self.contents.get(path) != other.get(path))
 
