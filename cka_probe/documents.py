@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.errors import DataError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, read_json
 
 SUFFIXES = (".json", ".csv")
 SHOWN = 24
@@ -154,10 +154,10 @@ def read_document(
     """
     what, file, again = made_by
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise DataError(f"expected {file} at {path}, found nothing; check the path, or {again}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"expected {file} at {path}, found: {error}; {again}") from error
     name = document.pop("format", None) if isinstance(document, dict) else None
     if name != format_name or not keys <= set(document) <= keys | optional:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,6 +152,40 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def check_regular(path: str | Path) -> None:
+    """Check that a path is no pipe or device, the opening of which may wait for ever.
+
+    Raises:
+        OSError: It is one, or there is nothing.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("a device or a pipe")
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file in UTF-8 holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, not UTF-8, or nested more deeply than Python reads.
+    """
+    check_regular(path)
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: It is not JSON, or nested more deeply than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+
+
 def is_safetensors(path: str | Path) -> bool:
     """Return whether a file starts as safetensors files do: the length of the header in 8 bytes, then JSON."""
     try:
@@ -168,9 +203,10 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
     Raises:
         SafetensorError: The file is damaged.
+        ValueError: Its header has something else there.
     """
     if not is_safetensors(path):
         return None
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get("ckaprobe")
-    return None if text is None else json.loads(text)
+    return None if text is None else parse_json(text)

@@ -89,7 +89,7 @@ def results_folder(
     try:
         line, commands = command_line(ctx), _commands(folder)
         if begun.exists():
-            commands[result] = begun.read_text("utf-8")
+            commands[result] = begun.read_text("utf-8", errors="replace")
         others = [name for name in rivals if (folder / name).exists()]
         if (folder / result).exists() and commands.get(result) != line:
             others.insert(0, result)
@@ -120,7 +120,7 @@ def results_folder(
 def _commands(folder: Path) -> dict[str, str]:
     """Return the command of each result in a folder, by the file of the result."""
     try:
-        lines = (folder / RECORD).read_text("utf-8").splitlines()
+        lines = (folder / RECORD).read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     return dict(line.split(": ", 1) for line in lines if ": " in line)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cka_probe.errors import OutputError
-from cka_probe.files import HOST, atomic_write, check_writable, make_folder
+from cka_probe.files import HOST, atomic_write, check_writable, make_folder, read_json
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -134,3 +134,12 @@ def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):
         temporary.write_text("new")
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_json_of_any_depth_and_pipes_are_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "deep.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(OSError, match="a device or a pipe"):
+        read_json(tmp_path / "pipe.json")

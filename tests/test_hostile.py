@@ -16,7 +16,8 @@ import timeit
 import numpy as np
 import pytest
 import torch
-from helpers.fuzzing import TARGETS, attack
+from helpers.damaged_files import TARGETS
+from helpers.fuzzing import attack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ from cka_probe.lab.datasets.coco import object_mask
 from cka_probe.lab.training.recipe import parse_json, parse_toml, recipe_of
 from cka_probe.models.checkpoints import inspect_file, load_file
 
-TRIES = 30
+TRIES = 20
 """Of each kind: more than 1000 in all. `benchmarks/hard_use/fuzz.py` makes as many as one likes."""
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from helpers.fuzzing import TARGETS, attack
+from helpers.damaged_files import TARGETS
+from helpers.fuzzing import attack
 
 
 def main() -> None:

@@ -348,7 +348,7 @@ def is_fingerprint(path: str | Path) -> bool:
     """Return whether a file is a fingerprint, of any version of the format."""
     try:
         header = read_metadata(path)
-    except (SafetensorError, ValueError, RecursionError):
+    except (SafetensorError, ValueError):
         return False
     return isinstance(header, dict) and str(header.get("format")).startswith("ckaprobe-fingerprint/")
 

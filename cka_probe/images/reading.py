@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import check_regular
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -121,6 +122,7 @@ class _File(BufferedReader):
     """A file of which no more is asked for at once than there is; a chunk of a PNG may declare 4 GB."""
 
     def __init__(self, path: str | Path):
+        check_regular(path)
         super().__init__(FileIO(path))
         self._size = os.fstat(self.fileno()).st_size
 

@@ -308,7 +308,7 @@ def _is_finished(scene: Path, images: list[Path], note: str, overwrite: bool) ->
     if not folder.exists():
         return False
     path = folder / NOTE
-    old = path.read_text("utf-8") if path.is_file() else None
+    old = path.read_text("utf-8", errors="replace") if path.is_file() else None
     if old == note:
         return {path.stem for path in folder.glob("*.png")} == {path.stem for path in images}
     if overwrite:
@@ -322,7 +322,9 @@ def _is_finished(scene: Path, images: list[Path], note: str, overwrite: bool) ->
 def _write_scene(scene: Path, images: list[Path], source: Source, note: str) -> Iterator[int]:
     """Write the missing images of a scene and publish it; yield the number of images of each batch."""
     making = scene / MAKING
-    if making.exists() and (not (making / NOTE).is_file() or (making / NOTE).read_text("utf-8") != note):
+    if making.exists() and (
+        not (making / NOTE).is_file() or (making / NOTE).read_text("utf-8", errors="replace") != note
+    ):
         shutil.rmtree(making)  # an unfinished run of another source
     if not making.exists():
         with atomic_write(making / NOTE) as temporary:

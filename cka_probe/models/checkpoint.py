@@ -5,6 +5,8 @@ fields of `Checkpoint`. Reading a file executes nothing of it.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -12,13 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cka_probe import registry
-from cka_probe.errors import CheckpointError
+from cka_probe.errors import CheckpointError, CkaProbeError, MissingExtraError
 from cka_probe.files import atomic_write, read_metadata
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
@@ -106,9 +109,30 @@ def read_header(path: str | Path) -> Checkpoint | None:
     """Return the header of a checkpoint of ckaprobe, or `None` for any other file.
 
     Raises:
-        CheckpointError: There is no such file, or its format is not known to this version.
-        SafetensorError: The file is damaged.
+        CheckpointError: There is no such file, it is damaged, or its format is not known to this version.
     """
+    with _whole(path):
+        return _header(path)
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    """Raise `CheckpointError` for whatever a damaged or hostile file makes fail."""
+    try:
+        yield
+    except (CheckpointError, MissingExtraError):
+        raise
+    except CkaProbeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(
+            f"{path}: expected a whole file of `ckaprobe train`, found a damaged file ({found}); copy it again"
+        ) from error
+
+
+def _header(path: str | Path) -> Checkpoint | None:
+    """Return what `read_header` does; a damaged file fails in any way."""
     if not Path(path).exists():
         raise CheckpointError(f"{path}: expected a file of weights, found no such file; check the path")
     fields = read_metadata(path)
@@ -119,7 +143,13 @@ def read_header(path: str | Path) -> Checkpoint | None:
             f"{path}: expected a checkpoint of format {FORMAT!r}, found {fields.get('format')!r}; "
             "read it with the version of cka-probe that wrote it"
         )
-    return Checkpoint(**fields | {name: tuple(fields.get(name, ())) for name in ("mean", "std", "size")})
+    header = Checkpoint(**fields | {name: tuple(fields.get(name, ())) for name in ("mean", "std", "size")})
+    plain = Checkpoint("", {}, (), ())
+    if wrong := [name for name, value in vars(plain).items() if type(getattr(header, name)) is not type(value)]:
+        raise TypeError(f"a header with {wrong[0]} {getattr(header, wrong[0])!r}")
+    if not all(isinstance(number, int | float) for number in (*header.mean, *header.std, *header.size)):
+        raise TypeError(f"a header with mean {header.mean}, std {header.std} and size {header.size}")
+    return header
 
 
 def is_ckaprobe_checkpoint(path: str | Path) -> bool:
@@ -129,8 +159,8 @@ def is_ckaprobe_checkpoint(path: str | Path) -> bool:
         CheckpointError: As in `read_header`.
     """
     try:
-        return read_header(path) is not None
-    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError):
+        return _header(path) is not None
+    except (SafetensorError, ValueError, TypeError, AttributeError):
         return False
 
 
@@ -139,18 +169,35 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
 
     Returns:
         The backbone in evaluation mode, the head's state by name (empty if there is none), and the header.
+
+    Raises:
+        CheckpointError: It is no such file, or a damaged one.
     """
+    with _whole(path):
+        return _read(path)
+
+
+def _read(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Checkpoint]:
+    """Return what `read_checkpoint` does; a damaged file fails in any way."""
     checkpoint = read_header(path)
     if checkpoint is None:
         raise CheckpointError(f"{path}: expected a checkpoint written by `ckaprobe train`, found another file")
     architecture = registry.get(ARCHITECTURES, checkpoint.architecture, "architecture")
-    with torch.random.fork_rng(devices=[]):
-        model = architecture.build(**checkpoint.options)
     states: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
     with safe_open(path, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 - not a dict
             part, name = key.split(".", 1)
             states[part][name] = file.get_tensor(key)
+    blocks = [value for name, value in checkpoint.options.items() if "depth" in name]
+    if sum(np.sum(value) for value in blocks) > len(states["backbone"]):
+        raise ValueError(f"fewer tensors than blocks in {checkpoint.options}")
+    with torch.device("meta"):  # first without memory: options that do not fit the file's tensors may be any number
+        state = architecture.build(**checkpoint.options).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if {name: tuple(tensor.shape) for name, tensor in states["backbone"].items()} != shapes:
+        raise ValueError(f"tensors of another model than {checkpoint.architecture} with {checkpoint.options}")
+    with torch.random.fork_rng(devices=[]):
+        model = architecture.build(**checkpoint.options)
     model.load_state_dict(states["backbone"])
     backbone = Backbone(
         model,
@@ -185,7 +232,7 @@ def load_trained(path: str | Path) -> Trained:
     """Return backbone, head and task from a checkpoint of `ckaprobe train`.
 
     Raises:
-        CheckpointError: The file has no head, or is not a checkpoint of ckaprobe.
+        CheckpointError: The file has no head, is damaged, or is not a checkpoint of ckaprobe.
     """
     backbone, state, header = read_checkpoint(path)
     if not state:
@@ -193,8 +240,9 @@ def load_trained(path: str | Path) -> Trained:
             f"{path}: expected a checkpoint with a head, found a backbone alone; train a stage with it"
         )
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in header.task_options.items()}
-    task = registry.get(registry.resolve(TASKS), header.task, "task")(backbone.preprocessing.size, **options)
-    with torch.random.fork_rng(devices=[]):
-        head = task.head(backbone)
-    head.load_state_dict(state)
+    with _whole(path):
+        task = registry.get(registry.resolve(TASKS), header.task, "task")(backbone.preprocessing.size, **options)
+        with torch.random.fork_rng(devices=[]):
+            head = task.head(backbone)
+        head.load_state_dict(state)
     return Trained(backbone, head.eval(), task)

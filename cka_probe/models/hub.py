@@ -78,7 +78,7 @@ def cached_folder(path: Path) -> Path:
     if not snapshots.is_dir():
         return path
     main = path / "refs" / "main"
-    revisions = [snapshots / main.read_text(encoding="utf-8").strip()] if main.is_file() else []
+    revisions = [snapshots / main.read_text(encoding="utf-8", errors="replace").strip()] if main.is_file() else []
     revisions += sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((revision for revision in revisions if revision.is_dir()), path)
 

@@ -19,7 +19,8 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.papers.study import StudyPaths
+from cka_probe.papers.study import StudyPaths, read_object
+from cka_probe.plotting.runs import read_log
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def read_study(folder: Path, paper: str) -> dict[str, Any]:
         DataError: It is missing, broken, or of another paper.
     """
     path = folder / "study.json"
-    study = read_json(path, "what is studied")
+    study = read_object(path, "what is studied")
     types = {"scale": str, "data": dict, "settings": list, "versions": dict}
     missing = [key for key, kind in types.items() if not isinstance(study.get(key), kind)]
     if missing or study.get("paper") != paper:
@@ -186,38 +187,9 @@ def read_study(folder: Path, paper: str) -> dict[str, Any]:
     return study
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Return the table in a JSON file; `what` names it in errors.
-
-    Raises:
-        DataError: It is missing, broken, or not a table.
-    """
-    try:
-        table = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"expected {what} at {path}, found: {error}") from error
-    if not isinstance(table, dict):
-        raise DataError(f"expected {what} at {path}, found a {type(table).__name__}")
-    return table
-
-
 def read_curves(folder: Path) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Return a training log and what was measured on held-out data meanwhile; `None` where not run."""
-    return read_log(folder / "log.csv"), read_log(folder / "validation.csv")
-
-
-def read_log(path: Path) -> pd.DataFrame | None:
-    """Return the CSV log of a training run, or `None` if it does not exist.
-
-    Raises:
-        DataError: It is broken, or has no column of steps.
-    """
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_csv(path)
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: expected the log of a training run, found: {error}") from error
-    if "step" not in table:
-        raise DataError(f"{path}: expected a column 'step', found {', '.join(table.columns)}")
-    return table
+    log, validation = (
+        read_log(path) if path.exists() else None for path in (folder / "log.csv", folder / "validation.csv")
+    )
+    return log, validation

@@ -19,7 +19,7 @@ from cka_probe.comparison.compare import compare_fingerprints, fingerprint
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.ranks import alone
 from cka_probe.errors import DataError, OutputError, RecipeError
-from cka_probe.files import atomic_write, check_writable
+from cka_probe.files import atomic_write, check_writable, read_json
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.detection_scores import DetectionScores
 from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -62,6 +62,21 @@ def read_scales(kind: type[T], declarations: Mapping[str, Any]) -> dict[str, T]:
         fields = {key: value for key, value in table.items() if key not in ("scenes", "like")}
         scales[name] = read_table(kind, fields, f"scales.{name}", scenes=MappingProxyType(scenes))
     return scales
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """Return the object in a JSON file; `what` names it in errors.
+
+    Raises:
+        DataError: It is missing, broken, or no object.
+    """
+    try:
+        table = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected {what} at {path}, found: {error}") from error
+    if not isinstance(table, dict):
+        raise DataError(f"expected {what} at {path}, found a {type(table).__name__}")
+    return table
 
 
 def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
@@ -173,7 +188,7 @@ class StudyPaths:
             for name, version in versions().items()
         }
         text = json.dumps({**description, "versions": environment}, indent=2) + "\n"
-        if not self._study.exists() or self._study.read_text("utf-8") != text:
+        if not self._study.exists() or self._study.read_text("utf-8", errors="replace") != text:
             write_text(self._study, text)
 
     @property
@@ -181,8 +196,18 @@ class StudyPaths:
         return self.folder / "study.json"
 
     def _note(self) -> dict[str, Any]:
-        """Return study.json; {} if there is none."""
-        return json.loads(self._study.read_text("utf-8")) if self._study.exists() else {}
+        """Return study.json; {} if there is none.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        note = read_object(self._study, "what is studied") if self._study.exists() else {}
+        environment = note.get("versions", {})
+        if not isinstance(environment, dict) or not all(isinstance(text, str) for text in environment.values()):
+            raise DataError(
+                f"{self._study}: expected versions of packages by name, found others; copy it again, or delete it"
+            )
+        return note
 
     def lock(self, *parts: object) -> Path:
         """Return the file that is locked while a piece of the study is done (`take_turns`)."""

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def read_run(log: str | Path, arm: str) -> Run:
         DataError: A file cannot be read, or has no steps.
     """
     validation = Path(log).with_name("validation.csv")
-    return Run(arm, _table(Path(log)), *([_table(validation)] if validation.exists() else []))
+    return Run(arm, read_log(Path(log)), *([read_log(validation)] if validation.exists() else []))
 
 
 def read_runs(paths: Sequence[str | Path]) -> dict[str, list[Run]]:
@@ -71,7 +72,7 @@ def read_runs(paths: Sequence[str | Path]) -> dict[str, list[Run]]:
 def _recipe(folder: Path) -> dict[str, Any]:
     """Return the recipe of a run without its seed; empty if there is none."""
     try:
-        table = json.loads((folder / "recipe.json").read_text("utf-8"))
+        table = read_json(folder / "recipe.json")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -92,7 +93,12 @@ def _arm_name(folder: str, arms: Sequence[str]) -> str:
     return next(name for name in (short, folder, f"{folder} ({len(arms) + 1})") if name not in arms)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def read_log(path: Path) -> pd.DataFrame:
+    """Return a log of numbers with a column `step`.
+
+    Raises:
+        DataError: It cannot be read, is empty, or has others.
+    """
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors

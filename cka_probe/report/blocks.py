@@ -237,7 +237,7 @@ def without_folders(value: Any, digits: int | None = None) -> Any:
 def command_of(folder: Path, file: str) -> str:
     """Return the command that wrote a file of a folder, as `commands.txt` there records it, or ""."""
     try:
-        lines = (folder / COMMANDS).read_text("utf-8").splitlines()
+        lines = (folder / COMMANDS).read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return ""
     command = dict(line.split(": ", 1) for line in lines if ": " in line).get(file)

@@ -1,6 +1,5 @@
 """The page of `ckaprobe evaluate`: how well a checkpoint predicts depth or labels, with intervals over images."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.report.blocks import (
     Block,
     Facts,
@@ -98,7 +98,7 @@ def _load(path: Path) -> "tuple[Scores | LabelScores | DetectionScores, str]":
     from cka_probe.lab.evaluation import detection_scores, label_scores, scores
 
     try:
-        file_format = json.loads(path.read_text("utf-8")).get("format")
+        file_format = read_json(path).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
     loaders: dict[str, Callable[[Path], Scores | LabelScores | DetectionScores]] = {

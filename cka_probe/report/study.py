@@ -4,7 +4,6 @@ The page is the report's README, rendered as Markdown, and then the other texts 
 or second level begins a part of the page. Images are embedded with their files.
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from markdown_it.token import Token
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.report.blocks import Block, Facts, FigureBlock, Heading, MatrixBlock, Page, Text, format_value, modules
 from cka_probe.report.html import MARKDOWN
 
@@ -48,7 +48,7 @@ def read(folder: Path) -> Page:
     """
     path = folder / "study.json"
     try:
-        study = json.loads(path.read_text("utf-8"))
+        study = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"expected a study.json of `ckaprobe reproduce` at {path}, found: {error}") from error
     if not isinstance(study, dict):

@@ -1,6 +1,5 @@
 """The page of `ckaprobe train`: the recipe, the learning curves, validation, and the checkpoints."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from safetensors import SafetensorError
 
 from cka_probe.errors import CheckpointError, DataError
+from cka_probe.files import read_json
 from cka_probe.models.checkpoint import FORMAT, Checkpoint, file_hash, read_header
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.figure import save
@@ -71,7 +70,7 @@ def read(folder: Path) -> Page:
 def _recipe(path: Path) -> dict[str, Any]:
     """Return the recipe of a run, as its file has it."""
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"expected a recipe.json of `ckaprobe train` at {path}, found: {error}") from error
     stages = table.get("stages") if isinstance(table, dict) else None
@@ -84,7 +83,7 @@ def _header(path: Path) -> Checkpoint:
     """Return a checkpoint's header."""
     try:
         header = read_header(path)
-    except (SafetensorError, CheckpointError) as error:
+    except CheckpointError as error:
         raise DataError(f"expected a checkpoint of `ckaprobe train` at {path}, found: {error}") from error
     if header is None:
         raise DataError(f"expected a checkpoint of `ckaprobe train` at {path}, found a file of other tensors; move it")

@@ -9,7 +9,8 @@ from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import checkpoint_blocks, drop_paths, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone
+from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
 DEPTHS = {"swinv2_micro": {"depths": (1, 1, 2, 1)}, "resnet18": {}}
 
@@ -46,3 +47,12 @@ def trainer_of(folder, encoder="swinv2_micro", **keys):
     if stage.sync_batch_norm:
         share_batch_norms(objective)
     return Trainer(stage, 0, objective, (DrawnSamples(), DrawnSamples(0)), accelerator, folder)
+
+
+def save_small_model(path):
+    """Write the checkpoint of an untrained masked autoencoder of 1.4 MB."""
+    backbone, task = backbone_of("swinv2_micro"), stage_of().build_task()
+    options = {"size": 64, "depths": DEPTHS["swinv2_micro"]["depths"]}
+    header = Checkpoint("swinv2_micro", options, IMAGENET_MEAN, IMAGENET_STD, task="masked", task_options={"cell": 16})
+    save_checkpoint(path, backbone, task.head(backbone), header)
+    return path

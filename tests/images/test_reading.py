@@ -1,5 +1,6 @@
 """Images are found through links, never among hidden files, and decoded by Pillow's own readers only."""
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -124,3 +125,10 @@ def test_a_chunk_that_declares_more_than_the_file_has_takes_no_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"unreadable image .*a\.jpg: a device or a pipe"):
+            read(tmp_path / "a.jpg")

@@ -1,19 +1,24 @@
 """Nothing in a file is run, and what cannot be loaded is refused in one line that says what to do."""
 
 import argparse
+import json
 import os
 import pickle
 import tarfile
 import zipfile
+from dataclasses import asdict
 from datetime import date
 
 import pytest
 import torch
 from helpers import foreign
+from helpers.trainers import save_small_model
 from PIL import Image
+from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save_file
 
-from cka_probe.errors import CheckpointError
+from cka_probe.errors import CheckpointError, CkaProbeError
+from cka_probe.models.checkpoint import load_trained, read_header
 from cka_probe.models.checkpoints import inspect_file, load_file
 
 
@@ -220,3 +225,28 @@ def test_damage_of_every_kind_is_one_line(tmp_path):
         path = tmp_path / "b.pth"
         path.write_bytes(damaged)
         refusal(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"size": 64, "depths": [1, 1, 1 << 24, 1]}},
+        {"options": {"size": 1 << 40}},
+        {"options": {"nonsense": 1}},
+        {"options": []},
+        {"architecture": 1e308},
+        {"architecture": "no such"},
+        {"mean": ["a", 0, 0]},
+        {"task": None},
+        {"task_options": {"cell": 1 << 60}},
+        {"unknown": 1},
+    ],
+)
+def test_a_header_that_does_not_fit_its_tensors_is_one_line(tmp_path, change):
+    path = save_small_model(tmp_path / "a.safetensors")
+    header = asdict(read_header(path)) | change
+    save_file(read_safetensors(path), path, metadata={"ckaprobe": json.dumps(header)})
+    with pytest.raises(CkaProbeError) as caught:
+        load_trained(path)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).isprintable()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cka_probe.errors import OutputError, RecipeError
+from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.run import check_processes
@@ -42,6 +42,15 @@ def test_a_study_goes_on_with_other_settings_and_versions_but_not_with_another_s
     assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"
     with pytest.raises(OutputError, match="scale is 'demo' there and 'gpu' here"):
         study.check(describe_study("mesa", "gpu", {}, [], False))
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", b"[]", b"[" * 100_000, b'{"versions": []}', b'{"versions": {"torch": 2}}']
+)
+def test_a_damaged_note_is_one_line(tmp_path, content):
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"expected (what is studied|versions of packages).*, found"):
+        StudyPaths(tmp_path).claim(describe_study("mesa", "demo", {}, [], False))
 
 
 def test_the_numbers_of_images_of_a_study_stay(tmp_path):

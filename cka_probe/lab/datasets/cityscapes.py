@@ -12,7 +12,6 @@ measured too. The camera is that of the stored images: if the images were made s
 changed, its centre lies outside of them, which is an error.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.reading import find_images, image_size, read_aligned_image
 from cka_probe.lab.datasets import fields
@@ -133,10 +133,10 @@ def read_things(path: Path) -> Tensor:
 def _camera(path: Path) -> dict[str, float]:
     """Return fx, fy, cx, cy and baseline (metres) of a camera file."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         values = [document["intrinsic"][name] for name in ("fx", "fy", "u0", "v0")]
         values = [float(value) for value in (*values, document["extrinsic"]["baseline"])]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected intrinsic fx, fy, u0, v0 and extrinsic baseline, found something else ({error!r}); "
             "fetch it again"

@@ -17,7 +17,6 @@ In forms 2 to 4 the images are `{train2017,val2017}/*.jpg`, at the root or in `i
 `?form=`.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.classes import Classes, table
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets import fields
@@ -138,13 +138,13 @@ def _from_json(root: Path, split: str, form: str) -> Frames:
     for name in fields.chosen_splits(split, splits, where):
         path, folder = files[name], base / _YEARS[name]
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_json(path)
             categories = {int(row["id"]): str(row["name"]) for row in document["categories"]}
             numbering = {number: index for index, number in enumerate(sorted(categories))}
             readers = (
                 _panoptic(document, numbering, path) if form == "panoptic" else _instances(document, numbering, path)
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}: expected images, annotations and categories as COCO's {form} has them, found something else "
                 f"({type(error).__name__}: {str(error)[:80]}); fetch it again"

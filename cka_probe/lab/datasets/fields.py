@@ -26,9 +26,8 @@ gaps (category ids); classes are renumbered without gaps, in the same order. A n
 "unlabel" or "ignore" is not a class, and neither is 255.
 """
 
-import json
+import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -37,11 +36,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from scipy.sparse import load_npz
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.classes import UNKNOWN, Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import UNREADABLE, images_in, opened, read_aligned_image, read_image
@@ -49,6 +49,9 @@ from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame
 
 Reader = Callable[[], Tensor]
+
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 1 << 26)
+"""Of a map whose size is only declared: as many as Pillow reads of an image."""
 
 
 def read_depth(path: str | Path, unit: float = 0.001, nothing: int = 0) -> Tensor:
@@ -123,8 +126,11 @@ def read_sparse_depth(path: str | Path) -> Tensor:
     """
     try:
         with Path(path).open("rb") as file:  # numpy leaves a file open that it cannot read
-            metres = load_npz(file).toarray()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            matrix = load_npz(file)
+        if math.prod(matrix.shape) > MAX_PIXELS:
+            raise ValueError(f"one of {' x '.join(map(str, matrix.shape))}")
+        metres = matrix.toarray()
+    except Exception as error:  # a damaged archive can fail in any way
         raise DataError(f"{path}: expected a sparse matrix of scipy (.npz), found something else ({error})") from error
     return torch.from_numpy(metres.astype(np.float32))[None]
 
@@ -263,7 +269,7 @@ def read_classes(path: Path) -> tuple[np.ndarray, Classes]:
         DataError: It cannot be read, or is no object of integers and names.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         names = {int(number): name for number, name in document.items()}
         if not all(isinstance(name, str) and 0 <= number < 1 << 16 for number, name in names.items()):
             raise ValueError("a name that is no string, or a number that no pixel can have")

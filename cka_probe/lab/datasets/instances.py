@@ -21,7 +21,6 @@ least ones around the masks. COCO's crowds and Cityscapes' groups are `box_crowd
 background.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -33,6 +32,7 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.classes import Classes
 from cka_probe.images.reading import find_images
 from cka_probe.lab.datasets import fields
@@ -242,7 +242,7 @@ def coco_instances(root: str | Path, split: str = "all") -> Frames:
 def _read_coco(path: Path, folder: Path) -> tuple[list[Path], list["_Annotations"], tuple[str, ...]]:
     """Return the images of a file, their annotations, and the names of its categories."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json(path)
         categories = sorted(document["categories"], key=lambda category: category["id"])
         numbers = {category["id"]: number for number, category in enumerate(categories)}
         rows: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in document["images"]}

@@ -15,7 +15,6 @@ Resizing an image from W to W' pixels gives f' = s f and c' = s (c + 1/2) - 1/2 
 preserves the image's border, which lies half a pixel before the first centre.
 """
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.reading import image_size, is_hidden
 from cka_probe.lab.geometry import scaled_K
 
@@ -296,14 +296,14 @@ def read_camera(path: Path) -> dict[str, float]:
     is_json = path.suffix == ".json"
     K = np.eye(3)
     try:
-        text = path.read_text(encoding="utf-8")
         if is_json:
-            document = json.loads(text)
+            document = read_json(path)
             camera = {name: float(document[name]) for name in NYUV2 if name in document or name in FOUR}
         else:
+            text = path.read_text(encoding="utf-8")
             K = np.array(text.replace(",", " ").split(), dtype=float).reshape(3, 3)
             camera = dict(zip(FOUR, map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), strict=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
         content = "fx, fy, cx, cy" if is_json else "the nine numbers of a 3 x 3 matrix"
         raise DataError(f"{path}: expected {content}, found something else ({error!r}); fix or remove it") from error
     if not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):

@@ -33,7 +33,6 @@ or freiburg3, as the folder is named, or its default of 525 pixels. The images o
 distortion, which K does not describe.
 """
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +43,7 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.files import read_json
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, is_hidden, read_aligned_image
 from cka_probe.lab.datasets.fields import each, list_frames, read_depth, same_names
@@ -188,8 +188,8 @@ def _camera(folder: Path) -> dict[str, float] | None:
 def _baseline(path: Path) -> float:
     """Return the distance from the left to the right camera, in metres."""
     try:
-        baseline = float(json.loads(path.read_text(encoding="utf-8"))["baseline_m"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        baseline = float(read_json(path)["baseline_m"])
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected baseline_m (metres) because of the folder right, found none ({error!r}); add it"
         ) from error

@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -387,10 +386,7 @@ def _header(checkpoint: str | Path | nn.Module) -> Checkpoint | None:
     """Return the header of a checkpoint whose predictions can be scored; `None` for any other reference."""
     if isinstance(checkpoint, nn.Module) or not Path(checkpoint).is_file():
         return None
-    try:
-        header = read_header(checkpoint)
-    except SafetensorError as error:
-        raise CheckpointError(f"{checkpoint}: expected a file of weights, found a damaged file ({error})") from error
+    header = read_header(checkpoint)
     if header is None or header.task in (*PREDICTS, *SEGMENTS, *DETECTS, *CLASSIFIES):
         return header
     content = f"one of the task {header.task!r}" if header.task else "a backbone alone"

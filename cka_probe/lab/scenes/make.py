@@ -32,7 +32,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cka_probe.errors import DataError, OutputError
-from cka_probe.files import atomic_write, disk_errors, make_folder
+from cka_probe.files import atomic_write, disk_errors, make_folder, read_json
 from cka_probe.lab.scenes.layouts import LAYOUTS
 from cka_probe.lab.scenes.layouts.layout import SetFolders, Unit, Written
 from cka_probe.lab.scenes.room import USUAL_STYLE
@@ -73,7 +73,7 @@ class GenerationLock:
     def note(self) -> str | None:
         """Return the settings of the set that is generated here, or `None`."""
         try:
-            return (self.folder / NOTE).read_text(encoding="utf-8")
+            return (self.folder / NOTE).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
 
@@ -109,10 +109,10 @@ class GenerationLock:
     def record(self, index: int) -> list[str] | None:
         """Return what the layout recorded about a finished scene; None while it is not finished."""
         try:
-            lines: list[str] = json.loads(self._record(index).read_text(encoding="utf-8"))
+            lines = read_json(self._record(index))
         except (FileNotFoundError, ValueError):
             return None
-        return lines
+        return lines if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else None
 
     def mark_done(self, index: int, lines: list[str]) -> None:
         """Record that a scene is finished; it must be held."""
@@ -200,7 +200,7 @@ def _exists(root: str | Path, target: Path, note: str) -> bool:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     path = target / NOTE
-    other = path.read_text(encoding="utf-8") if path.is_file() else None
+    other = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
     if other == note:
         return True
     what = f"scenes of other settings ({_difference(other, note)})" if other else "something else"

@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
-from cka_probe import registry
+from cka_probe import files, registry
 from cka_probe.errors import RecipeError
 from cka_probe.lab.tasks import TASKS, Task
 from cka_probe.lab.training.optimizer import OPTIMIZERS, SCHEDULES, UNDECAYED
@@ -73,8 +73,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def parse_json(text: str, where: str) -> dict[str, Any]:
     """Return a JSON object as a dict; `where` names it in errors."""
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        table = files.parse_json(text)
+    except ValueError as error:
         raise RecipeError(f"{where}: expected JSON, found: {error}; fix it") from error
     if not isinstance(table, dict):
         raise RecipeError(f"{where}: expected a recipe as an object, found {str(table)[:40]}; give a recipe.json")
@@ -89,7 +89,7 @@ def parse_value(text: str) -> Any:
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
@@ -353,6 +353,7 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(recipe)
     if path.suffix in (".toml", ".json"):
         try:
+            files.check_regular(path)
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             found = error.strerror if isinstance(error, OSError) and error.strerror else error

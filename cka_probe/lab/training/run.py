@@ -30,7 +30,7 @@ from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.tasks.task import least_images, published_weights
 from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.compiling import check_compiler, compile_blocks
-from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
+from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
 from cka_probe.lab.training.tracking import check_trackers, open_trackers
@@ -206,7 +206,7 @@ def recipe_of_folder(recipe: Recipe, folder: Path, finished: Collection[str] = (
         if checkpoints := [file.name for stage in recipe.stages if (file := checkpoint_path(folder, stage)).exists()]:
             raise OutputError(f"{folder} holds {checkpoints[0]}, but not its recipe.json; choose another --out")
         return recipe
-    before = recipe_of(json.loads(path.read_text("utf-8")))  # with defaults for keys of newer versions
+    before = read_recipe(path)  # with defaults for keys of newer versions
     stages = {stage.name: stage for stage in recipe.stages}
     for old in before.stages:
         done = old.name in finished or checkpoint_path(folder, old).exists()
@@ -238,7 +238,7 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
         OutputError: The folder contains a run of another recipe.
     """
     path, record = folder / "recipe.json", recipe_of_folder(recipe, folder)
-    if accelerator.is_main_process and not (path.exists() and recipe_of(json.loads(path.read_text("utf-8"))) == record):
+    if accelerator.is_main_process and not (path.exists() and read_recipe(path) == record):
         write_recipe(record, path)
     accelerator.wait_for_everyone()
 

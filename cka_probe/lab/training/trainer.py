@@ -68,8 +68,11 @@ class Log:
         if step == 0:
             path.unlink(missing_ok=True)
         elif path.exists():
-            header, *rows = path.read_text("utf-8").splitlines(keepends=True)
-            rows = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) <= step]
+            try:
+                header, *rows = path.read_text("utf-8").splitlines(keepends=True)
+                rows = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) <= step]
+            except ValueError as error:
+                raise OutputError(f"{path}: expected the log of this stage, found: {error}; delete it") from error
             with atomic_write(path) as temporary:
                 temporary.write_text("".join([header, *rows]), "utf-8")
 
@@ -337,6 +340,11 @@ class Trainer:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 self.objective.load_state_dict(state["objective"])
                 self.optimiser.load_state_dict(state["optimiser"])
+                step = int(state["step"])
+                if self.accelerator.scaler is not None:
+                    self.accelerator.scaler.load_state_dict(state["scaler"])
+                for parameter, gradient in zip(self.objective.parameters(), state.get("gradients", []), strict=False):
+                    parameter.grad = None if gradient is None else gradient.to(parameter.device)
                 break
             except Exception as error:  # a broken file can fail in any way
                 found = f"{path}: expected a resume point of this stage, found: {error_line(error)}"
@@ -346,11 +354,7 @@ class Trainer:
                     warnings.warn(f"{found}; resuming from {paths[number]}", CkaProbeWarning, stacklevel=2)
         else:
             return
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        for parameter, gradient in zip(self.objective.parameters(), state.get("gradients", []), strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self.step = self.saved = state["step"]
+        self.step = self.saved = step
 
     def _batches(self, views: AugmentedDataset, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
         """Yield this process's batches, each one part of a step, on its device."""

@@ -8,7 +8,6 @@ tensors of the adapter (`modules_to_save`, biases) replace those of the model.
 Reference: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError
+from cka_probe.files import read_json
 from cka_probe.models.checkpoints.huggingface import file_names
 from cka_probe.models.checkpoints.reading import Contents
 
@@ -127,8 +127,8 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     """
     file = path.with_name("adapter_config.json")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(file)
+    except (OSError, ValueError):
         config = None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: expected adapter_config.json next to the adapter, found none; copy it too")

@@ -5,7 +5,6 @@ Any other stays whole, with its classifier. Nothing but these files is read, and
 """
 
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from cka_probe.errors import CheckpointError
+from cka_probe.files import read_json
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Origin
 from cka_probe.models.catalogue import POSITIONS
 from cka_probe.models.checkpoints.reading import Contents
@@ -88,7 +88,7 @@ def _build(contents: Contents) -> nn.Module:
     try:
         config = transformers.AutoConfig.for_model(**contents.config | {"model_type": model_type})
         builder: Any = getattr(transformers, name) if name else transformers.MODEL_MAPPING[type(config)]
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a configuration can be wrong in any way
         raise CheckpointError(
             f"{contents.path.parent}: expected a model of transformers {transformers.__version__}, found {kind!r} "
             f"({str(error).splitlines()[0][:80]}); update transformers, or pass the module in Python"
@@ -98,7 +98,7 @@ def _build(contents: Contents) -> nn.Module:
             model, report = builder.from_pretrained(
                 None, config=config, state_dict=dict(contents.tensors), output_loading_info=True
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # likewise
             raise CheckpointError(
                 f"{contents.path}: expected the weights of {name or kind}, found others "
                 f"({str(error).splitlines()[0][:100]}); copy or save the folder again"
@@ -171,7 +171,7 @@ def read_preprocessing(
     They are those of `preprocessor_config.json`, else of the image processor of the model's type.
     """
     try:
-        settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        settings = read_json(folder / "preprocessor_config.json")
         note = "input normalised as its preprocessor_config.json says"
     except (OSError, ValueError):
         kind = str(config["model_type"])

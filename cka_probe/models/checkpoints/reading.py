@@ -5,7 +5,6 @@ format: safetensors, `torch.save` of any version, `pickle.dump` of arrays (detec
 the `*.index.json` of files in several parts, or the `.metadata` of a checkpoint of `torch.distributed.checkpoint`.
 """
 
-import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError
-from cka_probe.files import is_safetensors
+from cka_probe.files import is_safetensors, read_json
 from cka_probe.models.checkpoints.pickles import (
     EXPECTED,
     INDEX,
@@ -184,11 +183,11 @@ def _read(path: Path) -> tuple[str, object]:
 def _read_parts(path: Path) -> tuple[str, dict[str, object]]:
     """Return the tensors of a file in several parts, by what its `*.index.json` lists."""
     try:
-        parts = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        parts = read_json(path)["weight_map"]
         files: dict[str, set[str]] = {name: set() for name in sorted(set(parts.values()))}
         for tensor, name in parts.items():
             files[name].add(tensor)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected the index of a file in several parts, with a weight_map, found another "
             f"({error_line(error)}); copy it again"
@@ -312,7 +311,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the `config.json` or `open_clip_config.json` of a folder, {} if there is no such JSON."""
     for name in ("config.json", "open_clip_config.json"):
         try:
-            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            config = read_json(folder / name)
         except (OSError, ValueError):
             continue
         if isinstance(config, dict):

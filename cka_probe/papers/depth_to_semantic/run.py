@@ -16,7 +16,6 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
 from filelock import FileLock
 
 from cka_probe import registry
@@ -64,6 +63,7 @@ from cka_probe.papers.depth_to_semantic.study import (
 from cka_probe.papers.page import write_report
 from cka_probe.papers.rehearsal import IMAGES, describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ImageSource, RunContext, main_process_only, save_result, write_text
+from cka_probe.plotting.runs import read_log
 
 CHOSEN_BY = ("miou_subset", "miou")
 """Held-out measures to choose a rate by: the first if every rate has one."""
@@ -394,7 +394,7 @@ def held_out(folder: Path) -> dict[str, float]:
         return {}
     if not path.exists():
         raise DataError(f"expected {path}, found nothing; set {SEGMENT}.held_out, by which a learning rate is chosen")
-    last = pd.read_csv(path).iloc[-1]
+    last = read_log(path).iloc[-1]
     return {name: float(last[name]) for name in CHOSEN_BY if name in last}
 
 

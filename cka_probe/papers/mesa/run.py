@@ -141,7 +141,7 @@ def _write_depth(paths: StudyPaths, source: str, videos: Path, context: RunConte
     note, text = paths.folder / "teacher" / "pseudo_depth.txt", f"The depth of {source} was written for {videos}.\n"
 
     def forget_others() -> None:
-        if note.exists() and note.read_text("utf-8") != text:
+        if note.exists() and note.read_text("utf-8", errors="replace") != text:
             note.unlink()
 
     def write() -> None:

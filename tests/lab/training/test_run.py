@@ -15,7 +15,15 @@ from helpers.processes import run_in_processes
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from cka_probe.errors import CheckpointError, CkaProbeWarning, DataError, OutputError, RecipeError, TrainingError
+from cka_probe.errors import (
+    CheckpointError,
+    CkaProbeError,
+    CkaProbeWarning,
+    DataError,
+    OutputError,
+    RecipeError,
+    TrainingError,
+)
 from cka_probe.files import HOST
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.masked import Masked
@@ -251,6 +259,30 @@ def test_a_broken_resume_point_says_what_to_do(recipe, tmp_path):
         run_recipe(recipe(), tmp_path / "run", device="cpu", progress=stopping_at("masked", 2))
     (tmp_path / "run/masked/resume.pt").write_bytes(b"broken")
     with pytest.raises(OutputError, match=r"expected a resume point of this stage, .* delete it to start again"):
+        run_recipe(recipe(), tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("masked/resume.pt", {}, r"resume.pt: expected a resume point of this stage, found: KeyError"),
+        ("masked/log.csv", b"", r"log.csv: expected the log of this stage, found: .*; delete it"),
+        ("masked/log.csv", b"step,loss\n\xff,1\n", r"log.csv: expected the log of this stage, found: .*; delete it"),
+        ("masked/log.csv", b"step,loss\nx,1\n", r"log.csv: expected the log of this stage, found: .*; delete it"),
+        ("recipe.json", b"{", r"recipe.json: expected JSON, found"),
+        ("recipe.json", b"[" * 100_000, r"recipe.json: expected JSON, found: JSON that is nested too deeply"),
+        ("recipe.json", b"\xff", r"expected a recipe at .*recipe.json, found"),
+    ],
+)
+def test_damaged_files_of_an_interrupted_run_are_one_line(recipe, tmp_path, name, content, message):
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe(), tmp_path / "run", device="cpu", progress=stopping_at("masked", 2))
+    path = tmp_path / "run" / name
+    if isinstance(content, dict):
+        torch.save({key: value for key, value in torch.load(path).items() if key != "step"}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CkaProbeError, match=message):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
 
 
