@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 from helpers import mesa_study, result_folders, semantic_study
+from helpers.image_files import lsun_root
 from helpers.model_files import VIT, same, transformers_folder
 from helpers.readers import ROOTS
 from helpers.trainers import save_small_model
@@ -260,7 +261,12 @@ TARGETS: dict[str, Target] = {
     ),
     "images": Target(_images, lambda folder: [image["image"] for image in _each(open_dataset(folder))]),
     "list": Target(_listed, lambda folder: open_dataset(f"folder:{folder}?list=list.txt")),
-    **{f"{name}-{number}": _reader(name, make) for name, makes in ROOTS.items() for number, make in enumerate(makes)},
+    **{
+        f"{name}-{number}": _reader(name, make)
+        for name, makes in ROOTS.items()
+        for number, make in enumerate(makes)
+        if make is not lsun_root  # pages of LMDB are trusted by LMDB, which is C: see SECURITY.md
+    },
 }
 
 

@@ -10,16 +10,17 @@ WebP), so it is detected from the bytes.
 `each=300000` selects that many images of every category by seed and key (`smallest_by_seed`): exported files give the
 same images as the database.
 
-Nothing is locked or written, so a read-only disk and any number of workers are fine.
+LMDB maps a file into memory: reading beyond the end of a truncated file would kill the process by a signal, so the
+file's length is first compared with its own record. A process may open a database once, by whatever path, and must
+not use a handle from before a fork: handles are stored per file (device and inode) and process, and opened on first
+use. Nothing is locked or written, so a read-only disk and any number of workers are fine.
 """
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +32,9 @@ from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image, is_hidden
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.imagenet import Categorised, images_below, smallest_by_seed
-from cka_probe.lab.datasets.lmdb_pages import Database
+
+if TYPE_CHECKING:
+    import lmdb
 
 _NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?", re.DOTALL)
 
@@ -60,7 +63,7 @@ class Databases(Categorised):
         """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
         name = self.describe(index)
         folder, _, key = name.partition("/")
-        return decode_image(value_of(self.root / folder, os.fsencode(key)), str(self.root / name))
+        return decode_image(value_of(self.root / folder, key.encode("ascii")), str(self.root / name))
 
 
 def lsun(root: str | Path, split: str = "all", *, categories: str = "", each: int = 0, seed: int = 0) -> Categorised:
@@ -162,6 +165,10 @@ def _names_and_keys(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return np.array([os.fsencode(prefix + name) for name in names]), keys
 
 
+_OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], "lmdb.Environment"]] = {}
+"""By file: its path, the process that opened it and its state then, and the handle."""
+
+
 def keys_of(folder: Path) -> np.ndarray:
     """Return the keys of a database in its order, (n,) bytes.
 
@@ -172,10 +179,15 @@ def keys_of(folder: Path) -> np.ndarray:
         DataError: The database is broken, truncated or empty, or its keys differ in length.
     """
     database = _opened(folder)
-    with _readable(folder, "the keys of the database"):
-        width = len(next(database.all_keys(), b""))
-        keys = np.fromiter((_of(width, key, folder) for key in database.all_keys()), f"S{width or 1}")
-    count = database.count
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
+    try:
+        count = database.stat()["entries"]
+        with database.begin() as reading, reading.cursor() as cursor:
+            width = len(cursor.key()) if cursor.first() else 0
+            keys = np.fromiter((_of(width, key, folder) for key in cursor.iternext(values=False)), f"S{width or 1}")
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: cannot list the keys of the database ({error}); fetch it again") from error
     if not len(keys) == count > 0:
         raise DataError(f"{folder}: expected a database of {count or 'some'} images, found {len(keys)}; fetch it again")
     return keys
@@ -188,8 +200,13 @@ def value_of(folder: Path, key: bytes) -> bytes:
         DataError: The database is broken or truncated, or does not have the key.
     """
     database = _opened(folder)
-    with _readable(folder, repr(key)):
-        value = database.value(key)
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
+    try:
+        with database.begin() as reading:
+            value = reading.get(key)
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: cannot read {key!r} ({error}); fetch it again") from error
     if value is None:
         raise DataError(f"{folder}: expected an image under {key!r}, found none; list it again")
     return value
@@ -202,30 +219,29 @@ def _of(width: int, key: bytes, folder: Path) -> bytes:
     return key
 
 
-@contextmanager
-def _readable(folder: Path, what: str) -> Iterator[None]:
-    """Raise `DataError`, that `what` cannot be read from a database, where it is damaged."""
+def _opened(folder: Path) -> "lmdb.Environment":
+    """Return the handle of a database in this process."""
     try:
-        yield
-    except ValueError as error:
-        raise DataError(f"{folder}: cannot read {what} (found {error}); fetch it again") from error
-
-
-def _opened(folder: Path) -> Database:
-    """Return a database; the file is opened again when it has changed."""
-    path = Path(os.path.realpath(folder)) / "data.mdb"
+        import lmdb  # only databases need the extra
+    except ModuleNotFoundError as error:
+        raise registry.missing_extra(error) from error
+    real_path = os.path.realpath(folder)
     try:
-        state = path.stat()
-        database = _database(path, state.st_ino, state.st_size, state.st_mtime_ns)
+        state = os.stat(os.path.join(real_path, "data.mdb"))
     except OSError as error:
         raise DataError(f"{folder}: expected an LMDB database, found no data.mdb ({error.strerror})") from error
-    except ValueError as error:
+    file, now = (state.st_dev, state.st_ino), (os.getpid(), state.st_size, state.st_mtime_ns)
+    if file in _OPEN and _OPEN[file][1] == now:
+        return _OPEN[file][2]
+    for other in [other for other, (path, _, _) in _OPEN.items() if other == file or path == real_path]:
+        _OPEN.pop(other)[2].close()  # forked with it, or the file has changed or been replaced
+    try:
+        database = lmdb.open(real_path, readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
         raise DataError(f"{folder}: expected an LMDB database, found one that does not open ({error})") from error
-    if state.st_size < database.size:
-        raise DataError(f"{path} is truncated: {state.st_size} of {database.size} bytes; fetch it again")
+    length = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    if state.st_size < length:
+        database.close()
+        raise DataError(f"{folder / 'data.mdb'} is truncated: {state.st_size} of {length} bytes; fetch it again")
+    _OPEN[file] = (real_path, now, database)
     return database
-
-
-@lru_cache(maxsize=64)
-def _database(path: Path, *state: int) -> Database:
-    return Database(path)
