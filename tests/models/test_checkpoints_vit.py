@@ -78,6 +78,23 @@ def test_a_folder_of_transformers_is_a_named_vit(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("Dinov2", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}),
+        ("Hiera", {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "image_size": [64, 64]}),
+        ("FocalNet", {"embed_dim": 8, "depths": [1, 1, 1, 1]}),
+        ("Swinv2", {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 7}),
+    ],
+)
+def test_a_folder_without_a_processor_is_normalised_as_the_published_models_of_its_type(tmp_path, name, sizes):
+    """Of sizes that timm has no definition of, so that transformers builds it, whose default processor has others."""
+    transformers = pytest.importorskip("transformers")
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**sizes))
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path).preprocessing.mean == IMAGENET_MEAN
+
+
+@pytest.mark.parametrize(
     ("change", "arch", "message"),
     [
         (lambda state: state, "vit_small", "expected vit_small, whose blocks.0.attn.proj.bias is"),

@@ -31,7 +31,8 @@ AS_ENCODER = {"vit_mae": ("vit", "ViTModel"), "vit_msn": ("vit_msn", "ViTMSNMode
 """Model type and class of the encoder for models whose own class hides patches at random."""
 
 IMAGENET_TYPES = {
-    "convnext", "convnextv2", "deit", "dinov2_with_registers", "resnet", "regnet", "swin", "vit_mae", "vit_msn",
+    "convnext", "convnextv2", "deit", "depth_anything", "dinov2", "dinov2_with_registers", "focalnet", "hiera",
+    "resnet", "regnet", "swin", "swinv2", "vit_mae", "vit_msn",
 }  # fmt: skip
 """Model types whose published models are normalised by ImageNet's mean and std, unlike their processor's defaults."""
 
