@@ -333,17 +333,12 @@ def as_fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequ
     """Return the fingerprint of a model that was run on all batches."""
     images = streams[run.stream]
     squares = sum(run.squares, torch.zeros(len(run.layers), dtype=torch.float64)) / len(hashes)
-    origin, size = run.backbone.origin, run.preprocessing.size
+    origin = run.backbone.origin
     side = Side(
         reference=origin.reference,
         architecture=origin.architecture,
         hash=weights,
-        preprocessing={
-            "size": list(size) if size else None,
-            "mean": list(run.preprocessing.mean),
-            "std": list(run.preprocessing.std),
-            "channels": run.preprocessing.channels,
-        },
+        preprocessing=run.preprocessing.record,
         notes=origin.notes,
         warnings=run.warnings + ((images.unread,) if images.unread else ()),
     )

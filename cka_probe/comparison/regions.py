@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -30,17 +31,18 @@ from cka_probe.comparison.differences import difference
 from cka_probe.comparison.features import features_as_backbone
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.model_run import ModelRun
-from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
+from cka_probe.comparison.results import DifferenceMatrix, Side, SimilarityMatrix
 from cka_probe.comparison.sides import Images, Options, extract_pair
 from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.images.classes import Classes
+from cka_probe.images.conversion import eight_bits, stack_images
 from cka_probe.images.datasets import Dataset, open_with_field, read_samples, sample_indices
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.images.stream import BATCH, FEWEST
+from cka_probe.images.stream import BATCH, FEWEST, image_hash
 from cka_probe.models.devices import pick_device
 from cka_probe.models.layers import split_call
 from cka_probe.models.layouts import infer_layout
-from cka_probe.models.load import load, wrap
+from cka_probe.models.load import load, weights_hash, wrap
 from cka_probe.models.recording import evaluating
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.progress import Progress, ProgressSpec, reporting
@@ -132,8 +134,9 @@ def compare_regions(
     indices = sample_indices(len(dataset), num, seed)
     with reporting(progress) as report:
         samples = read_samples(dataset, indices, frozenset({"image", "labels"}))
-        tables = _features(runs, _fitted(samples, runs, masks, len(indices), report), batch)
-    count = len(next(iter(tables[0][next(iter(masks))].values()))) if tables[0] else 0
+        hashes: list[str] = []
+        tables = _features(runs, _fitted(samples, runs, masks, hashes, len(indices), report), batch)
+    count = len(hashes)
     if count < FEWEST:
         raise DataError(
             f"{source}: expected at least {FEWEST} images with {' and '.join(masks)}, found {count} of {len(indices)}; "
@@ -141,7 +144,7 @@ def compare_regions(
         )
     sides = {
         region: _fingerprints(
-            runs, [table[region] for table in tables], source, f"{region}: {count} of {len(indices)} images", batch
+            runs, [table[region] for table in tables], hashes, source, f"{region}: {count} of {len(indices)} images"
         )
         for region in masks
     }
@@ -213,16 +216,22 @@ _Fitted = list[tuple[Tensor, dict[str, Tensor]]]
 
 
 def _fitted(
-    samples: Iterator[Sample], runs: Sequence[ModelRun], masks: Mapping[str, _Region], total: int, report: Progress
+    samples: Iterator[Sample],
+    runs: Sequence[ModelRun],
+    masks: Mapping[str, _Region],
+    hashes: list[str],
+    total: int,
+    report: Progress,
 ) -> Iterator[_Fitted]:
-    """Yield the images in which every region is visible to both models, as these see them."""
+    """Yield the images in which every region is visible to both models, as these see them, and add their hashes."""
     for done, sample in enumerate(samples):
-        images = []
+        images, pixels = [], eight_bits(sample["image"])
         for run in runs:
             fit = run.preprocessing.fit
             parts = {name: fit(region.mask(sample["labels"]))[:1] for name, region in masks.items()}
-            images.append((fit(sample["image"]), parts))
+            images.append((fit(pixels), parts))
         if all(mask.sum() > 0 for _, parts in images for mask in parts.values()):
+            hashes.append(image_hash(pixels))
             yield images
         report(done + 1, total)
 
@@ -236,7 +245,7 @@ def _features(runs: Sequence[ModelRun], images: Iterator[_Fitted], batch: int) -
     rows: list[dict[str, dict[str, list[Tensor]]]] = [{} for _ in runs]
     for group in _groups(images, batch):
         for run, table, column in zip(runs, rows, zip(*group, strict=True), strict=True):
-            stack = torch.stack([image for image, _ in column])
+            stack = stack_images([image for image, _ in column])
             masks = {name: torch.stack([parts[name] for _, parts in column]) for name in column[0][1]}
             with evaluating(run.backbone.model), prefixed_errors(run.backbone.origin.reference):
                 if not run.probed:
@@ -281,16 +290,33 @@ def _add_means(
 
 
 def _fingerprints(
-    runs: Sequence[ModelRun], tables: Sequence[dict[str, Tensor]], source: str, note: str, batch: int
+    runs: Sequence[ModelRun], tables: Sequence[dict[str, Tensor]], hashes: Sequence[str], source: str, note: str
 ) -> tuple[Fingerprint, Fingerprint]:
-    """Return the fingerprints of features of one region, which name the models and layers that gave them."""
+    """Return the fingerprints of features of one region, with the models, layers and images that gave them."""
+    settings = runs[0].settings
+    rows = np.argsort(sample_indices(len(hashes), None, settings.seed))  # so that rows in random order are as they were
     x, y = (
-        features_as_backbone(
-            {layer.module: table[layer.module] for layer in run.layers}, run.backbone.origin.reference, (note,)
-        )
+        features_as_backbone({layer.module: table[layer.module][rows] for layer in run.layers})
         for run, table in zip(runs, tables, strict=True)
     )
-    nothing = (None, None)
-    sides = extract_pair(x, y, Images(None), nothing, nothing, Options(num=None, batch=batch))
-    first, second = (replace(side, layers=run.layers, source=source) for side, run in zip(sides, runs, strict=True))
+    nothing, options = (None, None), Options(num=None, batch=settings.batch, seed=settings.seed)
+    sides = extract_pair(x, y, Images(None), nothing, nothing, options)
+    first, second = (
+        replace(
+            side,
+            layers=run.layers,
+            images=tuple(hashes),
+            source=source,
+            settings=settings,
+            side=Side(
+                reference=run.backbone.origin.reference,
+                architecture=run.backbone.origin.architecture,
+                hash=weights_hash(run.backbone.model),
+                preprocessing=run.preprocessing.record,
+                notes=(*run.backbone.origin.notes, note),
+                warnings=run.warnings,
+            ),
+        )
+        for side, run in zip(sides, runs, strict=True)
+    )
     return first, second

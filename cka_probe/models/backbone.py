@@ -101,6 +101,12 @@ class Preprocessing:
         return self.size, self.channels or (None if self._is_identity else len(self.mean))
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What fingerprints record of it."""
+        size = None if self.size is None else list(self.size)
+        return {"size": size, "mean": list(self.mean), "std": list(self.std), "channels": self.channels}
+
+    @property
     def _is_identity(self) -> bool:
         return not any(self.mean) and all(value == 1.0 for value in self.std)
 

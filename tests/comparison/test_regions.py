@@ -70,6 +70,33 @@ def test_a_region_of_all_pixels_is_global_average_pooling():
     np.testing.assert_allclose(got.values, expected.values, atol=1e-6)
 
 
+def test_results_of_regions_are_of_the_same_images_and_settings_as_a_comparison():
+    class Whole(Labelled):
+        """Images of 8 bits, all of class 0, larger than the models' input."""
+
+        def __init__(self):
+            super().__init__()
+            self.images = torch.randint(0, 256, (N, 3, 20, 24), generator=torch.Generator().manual_seed(1)) / 255
+
+        def __getitem__(self, index):
+            return {"image": self.images[index], "labels": torch.zeros(20, 24, dtype=torch.int64)}
+
+    x, y = small(0).eval(), small(1).eval()
+    options = {"layers": ["0", "1"], "batch": 8, "num": 20, "size": 8, "seed": 3, "permutations": 9}
+    got = compare_regions(x, y, Whole(), ["0"], **options).results["left"]
+    expected = compare(x, y, Whole(), features="gap", **options)
+    np.testing.assert_allclose(got.values, expected.values, atol=1e-6)
+    np.testing.assert_allclose(got.null, expected.null, atol=1e-6)
+    assert got.images["hash"] == expected.images["hash"]
+    assert got.settings == expected.settings
+    assert got.x.preprocessing == expected.x.preprocessing
+    assert (got.x.hash, got.x.notes[0], got.x.notes[-1]) == (
+        expected.x.hash,
+        expected.x.notes[0],
+        "left: 20 of 20 images",
+    )
+
+
 def test_borders_and_interiors_share_the_labelled_pixels():
     from cka_probe.comparison.regions import _Region
 
