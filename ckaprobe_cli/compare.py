@@ -258,7 +258,7 @@ def compare(
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
             paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
-            if keep and data_y is None and not several and measure == "cka" and num_features is None:
+            if keep and data_y is None and len(sides) == 2 and methods[0]["measure"] == "cka" and num_features is None:
                 paths += _save_influential(out, data, sides, estimator, settings, skip_bad)
     typer.echo("\n".join(map(str, paths)))
 
@@ -290,7 +290,9 @@ def _labels(groups: str, data: str | None, settings: "Settings", sides: Sequence
 
     if data is None:
         raise DataError("expected --data with --groups, for the names of the images, found none; give it")
-    return group_labels(groups, data, num=settings.num, seed=settings.seed, skipped=sides[0].skipped)
+    return group_labels(
+        groups, data, num=settings.num, seed=settings.seed, hashes=sides[0].images, decode_size=settings.decode_size
+    )
 
 
 def _number(batch: str | None) -> int | None:
@@ -338,11 +340,11 @@ def _save_pair(
     import cka_probe
     from cka_probe.comparison.groups import name_copies
 
-    paths, settings = [], sides[0].settings
+    paths = []
     for folder, method in zip((out, *(_measure_folder(out, method) for method in methods[1:])), methods, strict=True):
         result = cka_probe.compare_fingerprints(*sides, **method, pair=pair)
         if data is not None:
-            result = name_copies({"": result}, data, num=settings.num, seed=settings.seed)[""]
+            result = name_copies({"": result}, data, sides[0])[""]
         paths += save_result(folder, result, scale)
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
@@ -390,8 +392,7 @@ def _save_atlas(
     with progress_bar("pairs", quiet) as progress:
         atlas = atlas_of(sides, progress=progress, **method)
     if data is not None:
-        settings = sides[0].settings
-        atlas = replace(atlas, results=name_copies(atlas.results, data, num=settings.num, seed=settings.seed))
+        atlas = replace(atlas, results=name_copies(atlas.results, data, sides[0]))
     typer.echo(atlas.summary())
     for names, note in notes_of(dict(zip(atlas.names, atlas.models, strict=True))):
         typer.echo(f"note on {names}  {note}")

@@ -48,8 +48,8 @@ def why(
         for name, path in (("inputs", inputs), ("untrained", untrained))
     }
     first, second = Fingerprint.load(x), Fingerprint.load(y)
-    settings = first.settings
-    known = None if data is None else image_names(data, num=settings.num, seed=settings.seed, skipped=first.skipped)
+    chosen = {name: getattr(first.settings, name) for name in ("num", "seed", "decode_size")}
+    known = None if data is None else image_names(data, hashes=first.images, **chosen)
     explanation = explain(first, second, names[0], names[-1], pair=pair, estimator=estimator, names=known, **twins)
     typer.echo(explanation.summary())
     if out is not None:

@@ -187,7 +187,7 @@ def compare(
     )
     if images is None or images_y is not None:
         return result
-    return name_copies({"": result}, images, num=first.settings.num, seed=first.settings.seed)[""]
+    return name_copies({"": result}, images, first)[""]
 
 
 def compare_all_images(

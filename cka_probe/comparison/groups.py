@@ -7,7 +7,8 @@ dimension `(tr K)^2 / |K|^2` below `DIRECTIONS`) do not count, since in these ma
 **Groups.** A group is left out as a whole for intervals, and exchanged with another one of its size for the null.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,7 +20,8 @@ from torch import Tensor
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.images.stream import image_source
+from cka_probe.images.prefetch import prefetch
+from cka_probe.images.stream import image_hash, image_source
 from cka_probe.similarity.features import tokens_per_image
 from cka_probe.similarity.gram import double_centre
 from cka_probe.similarity.jackknife import Units
@@ -177,19 +179,47 @@ def units_of(groups: Sequence[Any], side: Fingerprint, measure: Measure, estimat
     return Units(tuple(part.repeat_interleave(per_image) for part in labels.split(sizes)), per_image)
 
 
-def image_names(data: Any, *, num: int | None, seed: int, skipped: Sequence[str] = ()) -> list[str] | None:
+def image_names(
+    data: Any, *, num: int | None, seed: int, hashes: Sequence[str] | None = None, decode_size: int | None = None
+) -> list[str] | None:
     """Return the name of each image of a comparison, in its order; None where images have no names.
 
-    Arguments as in `group_labels`.
+    Arguments and errors as in `group_labels`.
     """
-    source = image_source(data)
+    source = image_source(data, decode_size=decode_size)
     if source.describe is None:
         return None
-    names = [source.describe(index) for index in source.indices(num, seed)]
-    return [name for name in names if name not in skipped]
+    indices = source.indices(num, seed)
+    if hashes is None:
+        return [source.describe(index) for index in indices]
+    stream = source.stream(indices, num=num, batch=None, skip_bad=True)
+    names: list[str] = []
+    for index, digest in zip(indices, prefetch(_hash, stream.rows(stream)), strict=True):
+        if len(names) < len(hashes) and digest == hashes[len(names)]:
+            names.append(source.describe(index))
+    if len(names) < len(hashes):
+        raise DataError(
+            f"{source.name}: expected the {len(hashes)} images that were compared, in their order, found another in "
+            f"place of number {len(names) + 1}; give these images, as they were"
+        )
+    return names
 
 
-def group_labels(groups: str, data: str, *, num: int | None, seed: int, skipped: Sequence[str] = ()) -> list[str]:
+def _hash(read: Callable[[], Tensor | DataError]) -> str:
+    """Return the hash of an image, "" of one that is unreadable."""
+    image = read()
+    return image_hash(image) if isinstance(image, Tensor) else ""
+
+
+def group_labels(
+    groups: str,
+    data: str,
+    *,
+    num: int | None,
+    seed: int,
+    hashes: Sequence[str] | None = None,
+    decode_size: int | None = None,
+) -> list[str]:
     """Return the group of each image of a comparison, in its order.
 
     Args:
@@ -198,12 +228,15 @@ def group_labels(groups: str, data: str, *, num: int | None, seed: int, skipped:
         data: The images.
         num: Largest number of images, as in the comparison.
         seed: Seed of their choice.
-        skipped: Names of unreadable images.
+        hashes: Of the compared images: those of `data` are read, and the ones that have these hashes are named. By
+            default none is read, and each that was chosen was compared.
+        decode_size: As in the comparison.
 
     Raises:
-        DataError: The images have no names, the file cannot be read, or an image has no group.
+        DataError: The images have no names or are not those of the hashes, the file cannot be read, or an image has no
+            group.
     """
-    names = image_names(data, num=num, seed=seed, skipped=skipped)
+    names = image_names(data, num=num, seed=seed, hashes=hashes, decode_size=decode_size)
     if names is None:
         raise DataError(
             f"expected images with names for groups, found {image_source(data).name}; give groups in Python"
@@ -239,21 +272,20 @@ def with_groups(
     return replace(result, images={**result.images, **images}) if images else result
 
 
-def name_copies(
-    results: Mapping[Any, SimilarityMatrix], data: Any, *, num: int | None, seed: int
-) -> dict[Any, SimilarityMatrix]:
+def name_copies(results: Mapping[Any, SimilarityMatrix], data: Any, side: Fingerprint) -> dict[Any, SimilarityMatrix]:
     """Return comparisons of the same images that name those that are copies, if they have names.
 
     Args:
         results: By any key.
-        data: The images; other arguments as in `group_labels`.
-        num: Largest number of images, as in the comparison.
-        seed: Seed of their choice.
+        data: The images.
+        side: A fingerprint of them.
     """
-    skipped = [name for result in results.values() for name in result.images["skipped"]]
-    names = None
+    names, settings = None, side.settings
     if any("copies" in result.images for result in results.values()):
-        names = image_names(data, num=num, seed=seed, skipped=skipped)
+        with suppress(DataError):  # no longer the images that were compared: copies keep their numbers
+            names = image_names(
+                data, num=settings.num, seed=settings.seed, hashes=side.images, decode_size=settings.decode_size
+            )
     if names is None:
         return dict(results)
     named = {}

@@ -168,19 +168,22 @@ def _permutations(result: SimilarityMatrix) -> str:
 def _copies(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of images that are copies of others."""
     copies = result.images.get("copies", {})
-    for name, title in (("exact", "exact"), ("near", "near")):
+    for name, article in (("exact", "an"), ("near", "a")):
         groups = copies.get(name, [])
         if not groups:
             continue
         count = sum(len(numbers) - 1 for numbers in groups)
-        verb, noun = ("is", "copy") if count == 1 else ("are", "copies")
+        unit = _unit(result)
+        are = f"{unit} are {name} copies of others"
+        if count == 1:
+            are = f"{unit.removesuffix('s')} is {article} {name} copy of another"
         names = copies.get("names", {})
         first = "; ".join(
             ", ".join(names.get(str(number), str(number)) for number in numbers[:NAMED]) for numbers in groups[:NAMED]
         )
         first = first if names else f"numbers, from 0: {first}"
         more = f"; and {len(groups) - NAMED} more groups" if len(groups) > NAMED else ""
-        sentence = f"{count} {_unit(result)} {verb} {title} {noun} of others ({first}{more})."
+        sentence = f"{count} {are} ({first}{more})."
         if copies["merged"]:
             yield f"{sentence} One of each group was used."
         elif "groups" in result.images:

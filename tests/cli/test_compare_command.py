@@ -247,6 +247,25 @@ def test_one_batch_of_all_images_has_a_page_and_no_fingerprints(tmp_path):
     assert run("report", out).exit_code == 0
 
 
+def test_one_batch_of_all_images_of_a_folder_shows_the_first_of_them(folders, tmp_path):
+    done = run(
+        "compare",
+        *MODELS,
+        "--data",
+        folders / "clean",
+        "--batch",
+        "all",
+        "--features",
+        "gap",
+        "--out",
+        tmp_path,
+        *FEW[:4],
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "images.jpg").exists()
+    assert not (tmp_path / "influential.jpg").exists()
+
+
 def test_one_batch_of_all_images_refuses_what_has_no_sums(prints, tmp_path):
     out = tmp_path / "out"
     assert "found a fingerprint" in refused("compare", *prints[:2], "--batch", "all", "--out", out)

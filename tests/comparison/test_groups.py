@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.prints import normal, print_of
 
-from cka_probe import compare, compare_fingerprints
+from cka_probe import compare, compare_fingerprints, fingerprint
 from cka_probe.comparison.groups import duplicates, group_labels
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import DataError
@@ -39,9 +39,27 @@ def test_copies_in_a_folder_are_named_by_their_files(tmp_path):
     result = compare(net, net, str(tmp_path), layers="1", size=8, permutations=0)
     (numbers,) = result.images["copies"]["exact"]
     assert {result.images["copies"]["names"][str(number)] for number in numbers} == {"03.png", "07.png"}
-    (warning,) = (text for text in warnings_for(result) if "exact copy" in text)
+    (warning,) = (text for text in warnings_for(result) if "is an exact copy of another" in text)
     assert "03.png" in warning
     assert "numbers, from 0" not in warning
+
+
+def test_copies_and_groups_are_named_past_unreadable_files(tmp_path):
+    from PIL import Image
+
+    for number in range(12):
+        pixels = np.random.default_rng(number if number != 7 else 3).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    for name in ("00 broken.png", "05 broken.png", "09 broken.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6))
+    result = compare(net, net, str(tmp_path), layers="1", size=8, permutations=0, skip_bad=True)
+    assert set(result.images["copies"]["names"].values()) == {"03.png", "07.png"}
+    side = fingerprint(net, str(tmp_path), layers="1", size=8, skip_bad=True)
+    assert group_labels("folder", str(tmp_path), num=None, seed=0, hashes=side.images) == ["."] * 12
+    Image.new("RGB", (8, 8)).save(tmp_path / "08.png")
+    with pytest.raises(DataError, match="expected the 12 images that were compared, in their order, found another"):
+        group_labels("folder", str(tmp_path), num=None, seed=0, hashes=side.images)
 
 
 def test_near_copies_are_found_in_a_batch_by_their_distances():
