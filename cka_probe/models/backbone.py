@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
@@ -179,8 +180,8 @@ class Backbone(nn.Module):
         model: nn.Module,
         *,
         size: int | Sequence[int] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         channels: int | None = None,
         forward: Callable[[Any, Tensor], Any] | None = None,
         layers: LayerMap | None = None,
@@ -194,8 +195,8 @@ class Backbone(nn.Module):
         grey = channels not in (None, 3)
         self.preprocessing = Preprocessing(
             None if size is None else as_size(size),
-            _per_channel("mean", (0.0,) if grey and mean is None else mean or IMAGENET_MEAN, channels),
-            _per_channel("std", (1.0,) if grey and std is None else std or IMAGENET_STD, channels),
+            _per_channel("mean", ((0.0,) if grey else IMAGENET_MEAN) if mean is None else mean, channels),
+            _per_channel("std", ((1.0,) if grey else IMAGENET_STD) if std is None else std, channels),
             channels,
         )
         self.adapter = forward
@@ -348,9 +349,10 @@ def input_channels(model: nn.Module) -> int | None:
     return 3 if 3 in counts else 1 if counts[:1] == [1] else None
 
 
-def _per_channel(name: str, values: Sequence[float], channels: int | None) -> tuple[float, ...]:
+def _per_channel(name: str, values: float | Sequence[float], channels: int | None) -> tuple[float, ...]:
     """Return one number per channel."""
-    numbers = tuple(values) * ((channels or 3) if len(values) == 1 else 1)
+    numbers = tuple(np.atleast_1d(values).tolist())
+    numbers *= (channels or 3) if len(numbers) == 1 else 1
     if channels is not None and len(numbers) != channels:
         raise DataError(
             f"expected one {name} per channel of the input, {channels}, found {len(numbers)}; give as many, or one "

@@ -60,7 +60,14 @@ def test_tensors_of_other_shapes_are_no_classifier(shape):
 
 @pytest.mark.parametrize(
     ("channels", "mean", "expected"),
-    [(3, None, IMAGENET_MEAN), (1, None, (0.0,)), (1, (0.5,), (0.5,)), (4, (0.5,), (0.5,) * 4)],
+    [
+        (3, None, IMAGENET_MEAN),
+        (1, None, (0.0,)),
+        (1, (0.5,), (0.5,)),
+        (4, (0.5,), (0.5,) * 4),
+        (3, 0.0, (0.0,) * 3),  # one number, and an array
+        (3, torch.tensor([0.25, 0.5, 0.75]), (0.25, 0.5, 0.75)),
+    ],
 )
 def test_mean_and_std_are_one_per_channel(channels, mean, expected):
     backbone = Backbone(nn.Conv2d(channels, 2, 3), mean=mean, channels=channels)
