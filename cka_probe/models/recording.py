@@ -360,7 +360,7 @@ def float_tensors(output: Any) -> list[Tensor]:
     The last hidden state of a transformer comes first.
     """
     if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
+        return [output] if output.is_floating_point() and _is_dense(output) else []
     if isinstance(output, Mapping):
         names = sorted(output, key=lambda name: name != "last_hidden_state")
         parts = [output[name] for name in names]
@@ -371,9 +371,17 @@ def float_tensors(output: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in float_tensors(part)]
 
 
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor is a whole array, and neither sparse nor nested."""
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _kind(output: Any) -> str:
     """Return the type of an output, for messages."""
-    return str(output.dtype).removeprefix("torch.") if isinstance(output, Tensor) else type(output).__name__
+    if not isinstance(output, Tensor):
+        return type(output).__name__
+    kind = str(output.dtype).removeprefix("torch.")
+    return kind if _is_dense(output) else f"a sparse or nested one of {kind}"
 
 
 def activation_of(name: str, output: Any, n: int, place: Place | None = None) -> Tensor:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -200,6 +201,11 @@ def _omission(pattern: str, reason: str, names: Sequence[str]) -> str:
 
 def _paths(model: nn.Module) -> dict[str, str]:
     """Return the dotted paths of all modules by the names that a user may write: also without wrappers."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LayerError(
+            "expected a model that runs in Python, found a ScriptModule, whose layers cannot be recorded; give the "
+            "model that it was made from"
+        )
     paths: dict[str, str] = {}
     for path, _ in model.named_modules():
         parts, module = [], model

@@ -181,6 +181,17 @@ def test_a_layer_without_floats_is_named():
         record(nn.Sequential(Labels()), torch.rand(4, 2), ["0"], clone)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, lambda x: torch.nested.nested_tensor([*x])])
+def test_a_sparse_or_nested_output_is_named(convert):
+    class Converted(nn.Module):
+        def forward(self, x):
+            return convert(x)
+
+    with pytest.raises(LayerError, match=r"layer '0' puts out no float tensor but a sparse or nested one of float32"):
+        record(nn.Sequential(Converted()), torch.rand(4, 2), ["0"], clone)
+
+
 def test_a_survey_counts_the_calls_of_every_module(net, images):
     seen = trace_calls(net, images)
     assert [call.shape for call in seen["conv"]] == [(5, 4, 4, 4)]

@@ -29,6 +29,12 @@ def test_every_architecture_has_default_layers_that_exist(name):
     assert default_layers(model) == architecture.layers
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_script_module_is_refused():
+    with pytest.raises(LayerError, match="expected a model that runs in Python, found a ScriptModule"):
+        select_layers(torch.jit.script(nn.Sequential(nn.Linear(2, 2))), "0")
+
+
 def test_the_papers_names_are_moved_by_one_in_timm(swin):
     layers = default_layers(swin)
     assert layers[0] == Layer("layers.0.downsample.norm", "layers.1.downsample.norm")
