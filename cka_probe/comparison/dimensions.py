@@ -6,6 +6,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.errors import FingerprintError
 from cka_probe.similarity.cells import jackknife_error
 from cka_probe.similarity.dimensions import DIMENSIONS
 from cka_probe.similarity.features import tokens_per_image
@@ -24,11 +25,20 @@ def layer_dimensions(fingerprint: Fingerprint) -> pd.DataFrame:
         One row per layer: for each name in `DIMENSIONS`, columns `NAME`, `NAME_low` and `NAME_high`; NaN where
         undefined: the layer does not vary, or two images are equal (intrinsic dimension).
 
+    Raises:
+        FingerprintError: It is of a sample of the features of each layer.
+
     >>> from cka_probe import fingerprint
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 5))
     >>> layer_dimensions(fingerprint(net, torch.randn(64, 3), layers="0")).columns[:2].tolist()
     ['effective_rank', 'effective_rank_low']
     """
+
+    if fingerprint.sample and not fingerprint.sample.is_complete:
+        raise FingerprintError(
+            "expected all features for the dimensions of layers, found a sample (--num-features "
+            f"{fingerprint.settings.num_features}); recompute the fingerprint without"
+        )
 
     def values(grams: Tensor) -> Tensor:
         defined = grams.isfinite().all(dim=2).all(dim=1)

@@ -203,6 +203,14 @@ def test_inspect_of_a_fingerprint_has_the_dimensions_of_its_layers(tmp_path):
     assert [float(number) for number in row.split()[1:]] == pytest.approx(list(expected), abs=0.006)
 
 
+def test_inspect_refuses_the_dimensions_of_sampled_features(tmp_path):
+    net, images = torch.nn.Sequential(torch.nn.Linear(6, 40)), torch.randn(20, 6)
+    cka_probe.fingerprint(net, images, layers="0", num_features=16).save(tmp_path / "a.fingerprint")
+    done = run("inspect", tmp_path / "a.fingerprint")
+    assert done.exit_code == 2
+    assert "expected all features for the dimensions of layers, found a sample (--num-features 16)" in done.stderr
+
+
 def test_inspect_tells_a_file(tmp_path):
     torch.save({"model": {"nothing": torch.zeros(2)}}, tmp_path / "a.pth")
     result = run("inspect", tmp_path / "a.pth")
