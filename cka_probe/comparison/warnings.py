@@ -280,6 +280,9 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
     ):
         texts = [f"mean {_numbers(side.get('mean', ()))} and std {_numbers(side.get('std', ()))}" for side in (x, y)]
         differences.append(f"x with {texts[0]}, y with {texts[1]}, though they are the same architecture")
+    precision = result.settings.get("precision")
+    if (precision_y := result.settings.get("precision_y", precision)) != precision:
+        differences.append(f"x in {precision} and y in {precision_y}")
     if differences:
         images = "their images" if result.pairing else "the same images"
         yield f"The models get {images} differently: {'; '.join(differences)}. This may lower their similarity."

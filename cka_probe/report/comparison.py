@@ -76,6 +76,7 @@ def read(folder: Path) -> Page:
         *hashes_of_images(result),
     )
     omitted = f", {len(images['skipped'])} unreadable ones omitted" if images.get("skipped") else ""
+    mean = f", mean of {result.trainings_text}" if result.trainings_text else ""
     return Page(
         title=f"{names[0]}, layer by layer" if result.x == result.y else f"{names[0]} and {names[1]}, layer by layer",
         blocks=(
@@ -92,8 +93,8 @@ def read(folder: Path) -> Page:
             *figures_in(folder, "Figures", CAPTIONS, figures_of(result)),
             *provenance_of(command_of(folder, "result.json"), hashes, result.settings, result.versions, FORMAT),
         ),
-        subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
-        f"{result.images_text}{omitted}.",
+        subtitle=f"{result_title(result)}{mean}, of {len(result.rows)} layers of x with {len(result.columns)} of y "
+        f"over {result.images_text}{omitted}.",
         warnings=tuple(warnings_for(result)),
         label="Comparison",
     )

@@ -10,6 +10,7 @@ from cka_probe import SimilarityMatrix, compare_fingerprints
 from cka_probe.comparison.seeds import compare_seeds
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import DataError, FingerprintError
+from cka_probe.report.comparison import read
 
 IMAGES = normal(32, 6)
 
@@ -48,6 +49,7 @@ def test_a_result_of_trainings_is_saved_and_says_what_it_is_not(tmp_path):
     assert "nothing about other trainings of y" in " ".join(warnings_for(result))
     loaded = SimilarityMatrix.load(result.save(tmp_path / "result.json"))
     assert loaded.summary() == result.summary()
+    assert "CKA, unbiased, mean of 3 x 1 pairs of trainings, of 2 layers of x" in read(tmp_path).subtitle
     assert "wider than necessary" in " ".join(warnings_for(compare_seeds(trainings("a", 3))))
 
 

@@ -116,6 +116,8 @@ def test_sides_that_are_fed_differently(sound):
     assert "x at the images' own and y at 192x192 pixels. This may" in told(sized)
     both = told(replace(sound, y=replace(sound.y, preprocessing=fed)))
     assert "x with mean 0 and std 1, y with mean 0.5 and std 0.25, though they are the same architecture" in both
+    coarse = told(replace(sound, settings={**sound.settings, "precision_y": "bfloat16"}))
+    assert coarse.startswith("The models get the same images differently: x in float32 and y in bfloat16. This may")
     other = Side("b", "another network", "b", {**sound.y.preprocessing, "mean": [0.5]})
     assert warnings_for(replace(sound, y=other)) == ()
 
