@@ -237,7 +237,7 @@ def _subtract(
         p_values = np.where((values == 0) & (error == 0), 1.0, 2 * stdtr(freedom, -np.abs(values) / error))
     p_values = np.where(np.isfinite(values), p_values, np.nan)
     margin = stdtrit(freedom, 0.975) * error
-    low, high = first.settings.get("range", (0.0, 1.0))
+    low, high = first.settings.get("range") or (0.0, 1.0)
     settings: dict[str, Any] = {
         **{name: first.settings.get(name) for name in ("measure", "title", "estimator", "features", "batch")},
         "range": [low - high, high - low],

@@ -306,14 +306,14 @@ class Fingerprint:
             raise FingerprintError(
                 f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
-        if ("shard" in header) != shard:
-            number = f"shard {header['shard']['index']} of {header['shard']['count']}" if "shard" in header else ""
-            raise FingerprintError(
-                f"{path}: expected a shard (ckaprobe fingerprint --shard), found a whole fingerprint; omit it"
-                if shard
-                else f"{path}: expected a whole fingerprint, found {number}; join all shards with ckaprobe join"
-            )
         try:
+            if ("shard" in header) != shard:
+                number = f"shard {header['shard']['index']} of {header['shard']['count']}" if "shard" in header else ""
+                raise FingerprintError(
+                    f"{path}: expected a shard (ckaprobe fingerprint --shard), found a whole fingerprint; omit it"
+                    if shard
+                    else f"{path}: expected a whole fingerprint, found {number}; join all shards with ckaprobe join"
+                )
             header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
             header["rms"] = tuple(float("nan") if rms is None else float(rms) for rms in header["rms"])
             header["side"] = Side.from_json(header["side"])
@@ -324,20 +324,21 @@ class Fingerprint:
                 name for name, kind in kinds.items() if not isinstance(getattr(header["settings"], name), kind)
             ]:
                 raise ValueError(f"the header has a setting {wrong[0]} of another kind")
-            header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
+            header["shapes"] = tuple(tuple(map(int, shape)) for shape in header.get("shapes", ()))
             header["partner"] = Partner(**header["partner"]) if "partner" in header else None
-            header["shard"] = Shard(**_with_nan(header["shard"])) if "shard" in header else None
+            header["shard"] = _read_shard(header["shard"], len(header["layers"])) if "shard" in header else None
             header["sample"] = _read_sample(path, **header["sample"]) if "sample" in header else None
             for name in ("undefined", "images", "skipped"):
                 header[name] = tuple(header[name])
-            if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
+            shapes = header["shapes"] or header["rms"]  # older files have none
+            if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]) == len(shapes):
                 raise ValueError("the header has different numbers of layers, scales and reasons")
             texts = [header["source"], *header["images"], *header["skipped"], *header["undefined"]]
             texts += [text for layer in header["layers"] for text in (layer.name, layer.module)]
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("the header has names of images or layers that are no text")
             return cls(grams=_read_grams(path, len(header["layers"])), **header)
-        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FingerprintError(
                 f"{path}: expected a whole fingerprint, found a damaged one ({type(error).__name__}: "
                 f"{str(error)[:100]}); copy it again, or recompute it"
@@ -358,10 +359,24 @@ def _plain(shard: dict[str, Any]) -> dict[str, Any]:
     return shard | {"squares": [[None if value != value else value for value in batch] for batch in shard["squares"]]}
 
 
-def _with_nan(shard: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a shard from JSON."""
-    squares = (tuple(math.nan if value is None else value for value in batch) for batch in shard["squares"])
-    return shard | {"squares": tuple(squares), "not_finite": tuple(shard["not_finite"])}
+def _read_shard(fields: dict[str, Any], layers: int) -> Shard:
+    """Return what a shard has in addition, from JSON.
+
+    Raises:
+        ValueError, TypeError, AttributeError: It is not that of so many layers.
+    """
+    squares = tuple(
+        tuple(math.nan if value is None else float(value) for value in batch) for batch in fields["squares"]
+    )
+    constant = {name: list(map(float, values)) for name, values in fields["constant"].items()}
+    shard = Shard(**fields | {"squares": squares, "constant": constant, "not_finite": tuple(fields["not_finite"])})
+    if not (type(shard.index) is type(shard.count) is int and 1 <= shard.index <= shard.count):
+        raise ValueError(f"shard {shard}")
+    if not squares or any(len(batch) != layers for batch in squares):
+        raise ValueError(f"a shard without a sum for each of {layers} layers")
+    if not all(isinstance(name, str) for name in shard.not_finite):
+        raise ValueError("names of layers that are no text")
+    return shard
 
 
 def _read_grams(path: str | Path, layers: int) -> tuple[Tensor, ...]:

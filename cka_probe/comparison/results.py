@@ -307,8 +307,13 @@ class SimilarityMatrix(LayerMatrix):
                 document[name] = Side.from_json(document[name])
             document["family"] = read_family(document.get("family", {}), document["values"].shape)
             result = cls(**document)
-            expect(isinstance(result.num_examples, int), "a number of images")
+            expect(isinstance(result.num_examples, int) and 0 <= result.num_examples < 1 << 53, "a number of images")
             expect({"hash", "source", "skipped"} <= result.images.keys(), "the hash and source of the images")
+            texts = [result.images.get(name) for name in ("hash", "hash_y", "source", "source_y")]
+            texts += [result.settings.get(name) for name in ("measure", "title", "estimator", "features")]
+            expect(all(text is None or isinstance(text, str) for text in texts), "names of images and of the measure")
+            low, high = result.settings.get("range") or (0, 1)
+            expect(np.isfinite(low) and np.isfinite(high) and low <= high, "the range of the measure")
             expect(all(isinstance(name, str) for name in result.images["skipped"]), "names of skipped images")
             result.summary()  # uses all settings that describe what was compared
         return result

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,12 @@ def _check_complete(prints: Sequence[Fingerprint]) -> None:
     count = counts.pop()
     if twice := [name for name, number in names.items() if number > 1]:
         raise FingerprintError(f"expected each of {count} shards once, found {twice[0]} more than once; omit it")
-    if missing := [name for index in range(count) if (name := f"{index + 1}/{count}") not in names]:
+    if missing := count - len(names):
+        numbers = (f"{index + 1}/{count}" for index in range(count))
+        first = [*islice((name for name in numbers if name not in names), 3)]
         raise FingerprintError(
-            f"expected all {count} shards, found {len(prints)}, without {', '.join(missing[:3])}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}; compute them with --shard {missing[0]}"
+            f"expected all {count} shards, found {len(prints)}, without {', '.join(first)}"
+            f"{f' and {missing - 3} more' if missing > 3 else ''}; compute them with --shard {first[0]}"
         )
 
 
@@ -106,6 +108,10 @@ def _check_same(first: Fingerprint, other: Fingerprint) -> None:
 def _images_of_batches(print_: Fingerprint) -> list[tuple[str, ...]]:
     """Return the hashes of the images of each batch."""
     sizes = [stack.shape[-1] // tokens_per_image(print_.settings.features) for stack in print_.grams]
+    if sum(sizes) != len(print_.images):
+        raise FingerprintError(
+            f"expected a shard of {sum(sizes)} images, found {len(print_.images)}; copy it again, or recompute it"
+        )
     hashes = iter(print_.images)
     return [tuple(next(hashes) for _ in range(size)) for size in sizes]
 

@@ -38,6 +38,8 @@ def rewritten(source, path, tensors=None, **changes):
         {"settings": {"unknown": 1}},
         {"images": None},
         {"rms": ["a", "b"]},
+        {"rms": [10**400, 1.0]},
+        {"shapes": [[3]]},
         {"undefined": [""]},
         {"undefined": ["", 3]},
         {"images": [[]] * 8},
@@ -49,6 +51,29 @@ def rewritten(source, path, tensors=None, **changes):
 def test_headers_that_are_not_those_of_a_fingerprint(saved, tmp_path, changes):
     with pytest.raises(FingerprintError, match="found a damaged one"):
         Fingerprint.load(rewritten(saved, tmp_path / "a", **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"index": []},
+        {"index": 0},
+        {"count": 1.0},
+        {"squares": []},
+        {"squares": [[1.0]]},
+        {"squares": [[{}, 1.0]]},
+        {"squares": [[10**400, 1.0]]},
+        {"constant": "a"},
+        {"constant": {"0": "a"}},
+        {"not_finite": [None]},
+    ],
+)
+def test_shards_that_are_none(saved, tmp_path, changes):
+    shard = {"index": 1, "count": 2, "squares": [[1.0, 1.0]], "not_finite": [], "constant": {}, "images": []} | changes
+    with pytest.raises(FingerprintError, match="found a damaged one"):
+        Fingerprint.load(rewritten(saved, tmp_path / "a", shard=shard), shard=True)
+    with pytest.raises(FingerprintError, match="expected a whole fingerprint, found"):
+        Fingerprint.load(rewritten(saved, tmp_path / "a", shard=shard))
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
-"""What results and fingerprints show in a notebook."""
+"""What results and fingerprints show in a notebook, and which files are none."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from helpers.matrices import result_of
 from torch import nn
 
 import cka_probe
-from cka_probe.comparison.results import Side, notes_of
+from cka_probe.comparison.results import Side, SimilarityMatrix, notes_of
 from cka_probe.documents import plain, write_document
+from cka_probe.errors import DataError
 
 
 def recorded(rows, columns):
@@ -72,3 +74,25 @@ def test_a_document_is_what_json_writes_with_an_indent_of_one(tmp_path):
     assert plain({"m": matrix, "n": np.eye(2, dtype=bool)}) == {
         "m": [[0.25, None], [None, None]], "n": [[True, False], [False, True]],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("", "num_examples", 10**400),
+        ("images", "source", []),
+        ("images", "hash_y", {}),
+        ("settings", "estimator", {}),
+        ("settings", "measure", 3),
+        ("settings", "range", [0, None]),
+        ("settings", "range", [{}, 1]),
+    ],
+)
+def test_values_that_no_result_has_are_one_line(tmp_path, part, key, value):
+    model = nn.Sequential(nn.Linear(4, 3))
+    path = cka_probe.compare(model, model, torch.randn(8, 4), layers="*").save(tmp_path / "result.json")
+    document = json.loads(path.read_text())
+    (document[part] if part else document)[key] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"result.json: expected .*, found a damaged file"):
+        SimilarityMatrix.load(path)

@@ -1,11 +1,14 @@
 """Shards of a fingerprint, joined, are the fingerprint; anything else is one line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.shared_runs import ROWS, Sometimes, folder_of_images, vectors
 from typer.testing import CliRunner
 
 from cka_probe import CkaProbeError, compare, fingerprint
+from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.shards import join_shards
 from ckaprobe_cli import app
 
@@ -58,6 +61,15 @@ def test_what_is_not_all_shards_of_one_fingerprint_is_one_line(tmp_path):
     ]:
         with pytest.raises(CkaProbeError, match=message):
             join_shards(paths)
+
+
+def test_more_shards_than_there_can_be_and_other_numbers_of_images_are_one_line(tmp_path):
+    shard = Fingerprint.load(shards(tmp_path, 2)[0], shard=True)
+    with pytest.raises(CkaProbeError, match=r"without 2/\d+, 3/\d+, 4/\d+ and \d+ more; compute them with --shard 2/"):
+        join_shards([replace(shard, shard=replace(shard.shard, count=1 << 70))])
+    alone = replace(shard, shard=replace(shard.shard, count=1), images=shard.images[1:])
+    with pytest.raises(CkaProbeError, match=r"expected a shard of \d+ images, found \d+; copy it again"):
+        join_shards([alone])
 
 
 def test_a_shard_is_not_compared(tmp_path):

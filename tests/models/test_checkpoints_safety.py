@@ -12,6 +12,7 @@ from datetime import date
 import pytest
 import torch
 from helpers import foreign
+from helpers.model_files import VIT, same, transformers_folder
 from helpers.trainers import save_small_model
 from PIL import Image
 from safetensors.torch import load_file as read_safetensors
@@ -250,3 +251,24 @@ def test_a_header_that_does_not_fit_its_tensors_is_one_line(tmp_path, change):
         load_trained(path)
     assert str(path) in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("preprocessor_config.json", [], "preprocessor_config.json: expected an object, found"),
+        ("preprocessor_config.json", "{", "preprocessor_config.json: expected JSON, found another file"),
+        ("preprocessor_config.json", {"image_mean": ["a", 0, 0]}, "expected numbers as image_mean and image_std"),
+        ("preprocessor_config.json", {"image_std": 1.0}, "expected numbers as image_mean and image_std"),
+        ("config.json", {"num_hidden_layers": 1 << 40}, r"expected a config.json of the file, found one of \d+ layers"),
+        ("config.json", {"qkv_bias": "a"}, "expected a model of transformers"),
+        ("model.safetensors.index.json", {"weight_map": {"a": None}}, "None"),
+    ],
+)
+def test_a_folder_of_transformers_with_other_files_is_one_line(tmp_path, name, change, message):
+    folder = transformers_folder("ViTModel", VIT, same("layers.2"), shards="100KB").make(tmp_path).path
+    content = json.loads((folder / name).read_text())
+    text = change if isinstance(change, str) else json.dumps(content | change if isinstance(change, dict) else change)
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        load_file(folder)

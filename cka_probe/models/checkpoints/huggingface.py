@@ -85,6 +85,11 @@ def _build(contents: Contents) -> nn.Module:
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     kind = str(contents.config["model_type"])
+    if (layers := _most_layers(contents.config)) > len(contents.tensors):
+        raise CheckpointError(
+            f"{contents.path.parent}: expected a config.json of the file, found one of {layers} layers for "
+            f"{len(contents.tensors)} tensors; copy the folder again"
+        )
     model_type, name = AS_ENCODER.get(kind, (kind, str((contents.config.get("architectures") or [""])[0])))
     try:
         config = transformers.AutoConfig.for_model(**contents.config | {"model_type": model_type})
@@ -113,6 +118,17 @@ def _build(contents: Contents) -> nn.Module:
         )
     whole: nn.Module = model.float()
     return whole
+
+
+def _most_layers(config: Mapping[str, Any]) -> int:
+    """Return the most layers that a configuration asks for, of any kind; modules of these would be made one by one."""
+    counts = [0]
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            counts.append(_most_layers(value))
+        elif "layers" in name or "depth" in name:
+            counts += [count for count in (value if isinstance(value, list) else [value]) if isinstance(count, int)]
+    return max(counts)
 
 
 def file_names(contents: Contents) -> dict[str, str]:
@@ -171,10 +187,13 @@ def read_preprocessing(
 
     They are those of `preprocessor_config.json`, else of the image processor of the model's type.
     """
+    path = folder / "preprocessor_config.json"
     try:
-        settings = read_json(folder / "preprocessor_config.json")
+        settings = read_json(path)
         note = "input normalised as its preprocessor_config.json says"
-    except (OSError, ValueError):
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected JSON, found another file ({error}); copy it again") from error
+    except OSError:
         kind = str(config["model_type"])
         if kind in IMAGENET_TYPES:
             settings = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
@@ -183,6 +202,8 @@ def read_preprocessing(
             processor = _image_processor(kind)
             settings = {name: getattr(processor, name, None) for name in ("image_mean", "image_std")}
             note = f"no preprocessor_config.json: input normalised as {type(processor).__name__} does"
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: expected an object, found {str(settings)[:40]}; copy it again")
     if settings.get("do_normalize") is False:
         settings = settings | {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
     part: Any = getattr(model, "config", None)
@@ -196,6 +217,10 @@ def read_preprocessing(
             f"{folder}: expected image_mean and image_std in preprocessor_config.json, found none, and transformers "
             f"has no image processor for {config['model_type']!r}; add the file"
         )
+    if not all(
+        isinstance(values, Sequence) and all(isinstance(v, int | float) for v in values) for values in (mean, std)
+    ):
+        raise CheckpointError(f"{path}: expected numbers as image_mean and image_std, found {mean} and {std}; fix them")
     return mean, std, size, note
 
 

@@ -184,9 +184,9 @@ def _read_parts(path: Path) -> tuple[str, dict[str, object]]:
     """Return the tensors of a file in several parts, by what its `*.index.json` lists."""
     try:
         parts = read_json(path)["weight_map"]
-        files: dict[str, set[str]] = {name: set() for name in sorted(set(parts.values()))}
+        files: dict[str, set[str]] = {name: set() for name in sorted(set(map(str, parts.values())))}
         for tensor, name in parts.items():
-            files[name].add(tensor)
+            files[str(name)].add(tensor)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected the index of a file in several parts, with a weight_map, found another "
