@@ -259,7 +259,7 @@ def test_a_header_that_does_not_fit_its_tensors_is_one_line(tmp_path, change):
         ("preprocessor_config.json", [], "preprocessor_config.json: expected an object, found"),
         ("preprocessor_config.json", "{", "preprocessor_config.json: expected JSON, found another file"),
         ("preprocessor_config.json", {"image_mean": ["a", 0, 0]}, "expected numbers as image_mean and image_std"),
-        ("preprocessor_config.json", {"image_std": 1.0}, "expected numbers as image_mean and image_std"),
+        ("preprocessor_config.json", {"image_std": {"a": 1}}, "expected numbers as image_mean and image_std"),
         ("config.json", {"num_hidden_layers": 1 << 40}, r"expected a config.json of the file, found one of \d+ layers"),
         ("config.json", {"qkv_bias": "a"}, "expected a model of transformers"),
         ("model.safetensors.index.json", {"weight_map": {"a": None}}, "None"),

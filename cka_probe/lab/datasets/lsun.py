@@ -63,7 +63,7 @@ class Databases(Categorised):
         """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
         name = self.describe(index)
         folder, _, key = name.partition("/")
-        return decode_image(value_of(self.root / folder, key.encode("ascii")), str(self.root / name))
+        return decode_image(value_of(self.root / folder, os.fsencode(key)), str(self.root / name))
 
 
 def lsun(root: str | Path, split: str = "all", *, categories: str = "", each: int = 0, seed: int = 0) -> Categorised:

@@ -217,9 +217,8 @@ def read_preprocessing(
             f"{folder}: expected image_mean and image_std in preprocessor_config.json, found none, and transformers "
             f"has no image processor for {config['model_type']!r}; add the file"
         )
-    if not all(
-        isinstance(values, Sequence) and all(isinstance(v, int | float) for v in values) for values in (mean, std)
-    ):
+    numbers = [value for values in (mean, std) for value in (values if isinstance(values, list | tuple) else [values])]
+    if not all(isinstance(value, int | float) for value in numbers):
         raise CheckpointError(f"{path}: expected numbers as image_mean and image_std, found {mean} and {std}; fix them")
     return mean, std, size, note
 

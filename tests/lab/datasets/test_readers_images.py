@@ -228,6 +228,13 @@ def test_what_is_wrong_with_a_database_is_said(tmp_path, spoil, message):
         open_dataset(f"lsun:{root}")[0]
 
 
+def test_a_key_that_is_no_text_is_that_of_an_image(tmp_path):
+    root = lsun_root(tmp_path)
+    put(root / "kitchen_train_lmdb", b"\xe4" * 40, encoded(3))
+    dataset = open_dataset(f"lsun:{root}")
+    assert dataset[len(dataset) - 1]["image"].shape == (3, 6, 8)
+
+
 def test_an_empty_database_and_too_few_images_and_neither_kind_say_so(tmp_path):
     root = lsun_root(tmp_path / "data")
     with pytest.raises(DataError, match=r"expected 10 images of dining_room in .*, found 9; ask for fewer"):
