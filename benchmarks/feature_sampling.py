@@ -2,6 +2,7 @@
 
     python -m benchmarks.feature_sampling                      # tables in Markdown
     python -m benchmarks.feature_sampling --studies 100 --features 64 --num 128
+    python -m benchmarks.feature_sampling --cost IMAGES        # seconds of compare with a sample and without
 
 A layer of P features is `x = Z L^(1/2) A`: m independent Gaussian variables Z with variances `k^(-a)`, k = 1 … m, and
 random weights A (m, P). The other one has variables with a correlation of `rho` with these, and
@@ -11,55 +12,75 @@ random weights A (m, P). The other one has variables with a correlation of `rho`
 
 So CKA of infinitely many features is `rho^2`, and that of the whole layers follows from A. Each study draws new ones
 of all, computes CKA from n images and p of the P features, and compares it with both targets.
+
+`--cost` compares two ResNet-18 over 128 images of 96 pixels in a folder, with all features and with samples, in turns,
+and counts the seconds of the processor.
 """
 
 import argparse
-from time import perf_counter
+from itertools import product
+from statistics import median
+from time import perf_counter, process_time
 
 import torch
 from torch import Tensor
 
+from cka_probe import compare
 from cka_probe.similarity.feature_sampling import FeatureSample, sampled_cells
 
 VARIABLES, TOTAL, DECAYS, TRUTHS = 256, 1024, (0.5, 1.0, 2.0), (0.0, 0.385, 0.8, 0.978)
+ESTIMATORS = {"unbiased, uncorrected": False, "unbiased": False, "doubly_unbiased": True}
 
 
-def study(decay: float, shared: bool, num: int, batch: int, features: int, seed: int) -> dict[str, list[Tensor]]:
-    """Return for each estimator its values, ends of intervals and truths, (truths,) float64 each."""
+def study(num: int, batch: int, features: int, seed: int) -> Tensor:
+    """Return values, ends of intervals and truths, (apart or shared, decays, estimators, 4, truths) float64."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator)
 
-    spectrum = torch.arange(1, VARIABLES + 1, dtype=torch.float64) ** -decay
-    z, weights = normal(num, VARIABLES), normal(VARIABLES, TOTAL)
-    columns = [weights if shared else normal(VARIABLES, TOTAL) for _ in TRUTHS]
-    rhos = [truth**0.5 for truth in TRUTHS]
-    y = [rho * z + (1 - rho**2) ** 0.5 * normal(num, VARIABLES) for rho in rhos]
-    roots, scaled = spectrum.sqrt(), [spectrum[:, None] * (w @ w.T) for w in (weights, *columns)]
-    lengths = [(each * each.T).sum().sqrt() for each in scaled]
-    whole = torch.stack([
-        rho**2 * (scaled[0] * each.T).sum() / (lengths[0] * length)
-        for rho, each, length in zip(rhos, scaled[1:], lengths[1:], strict=True)
-    ])  # fmt: skip
+    z, noise, weights = normal(num, VARIABLES), normal(num, VARIABLES), normal(2, VARIABLES, TOTAL)
+    grams, truths = (weights @ weights.mT).double(), torch.tensor(TRUTHS, dtype=torch.float64)
+    results = []
+    for other, decay in product((1, 0), DECAYS):
+        spectrum = torch.arange(1, VARIABLES + 1) ** -decay
+        first, second = (spectrum.double()[:, None] * grams[side] for side in (0, other))
+        lengths = [(side * side.mT).sum().sqrt() for side in (first, second)]
+        whole = truths * (first * second.mT).sum() / (lengths[0] * lengths[1])
+        x = [(z * spectrum.sqrt()) @ weights[0, :, :features]]
+        columns = [(truth**0.5 * z + (1 - truth) ** 0.5 * noise) * spectrum.sqrt() for truth in TRUTHS]
+        y = [column @ weights[other, :, :features] for column in columns]
+        shared = torch.full((1, len(TRUTHS)), other == 0)
+        for name, population in ESTIMATORS.items():
+            total = features if "uncorrected" in name else TOTAL
+            sides = [sample(side, batch, total) for side in (x, y)]
+            cells = sampled_cells(*sides, population=population, shared=shared)
+            results.append(torch.stack([cells.values[0], cells.low[0], cells.high[0], truths if population else whole]))
+    return torch.stack(results).view(2, len(DECAYS), len(ESTIMATORS), 4, len(TRUTHS))
 
-    def sample(sides: list[Tensor], kept: list[Tensor], totals: int) -> FeatureSample:
-        layers = [(side * roots) @ w for side, w in zip(sides, kept, strict=True)]
-        batches = [[part - part.mean(dim=0) for part in layer.split(batch)] for layer in layers]
-        return FeatureSample(tuple(zip(*batches, strict=True)), (totals,) * len(layers))
 
-    kept = [w[:, :features] for w in (weights, *columns)]
-    related = torch.full((1, len(TRUTHS)), shared)
-    results = {}
-    for name, totals, population, truth in (
-        ("unbiased, uncorrected", features, False, whole),
-        ("unbiased", TOTAL, False, whole),
-        ("doubly_unbiased", TOTAL, True, torch.tensor(TRUTHS, dtype=torch.float64)),
-    ):
-        sides = sample([z], kept[:1], totals), sample(y, kept[1:], totals)
-        cells = sampled_cells(*sides, population=population, shared=related)
-        results[name] = [cells.values[0], cells.low[0], cells.high[0], truth]
-    return results
+def sample(layers: list[Tensor], batch: int, total: int) -> FeatureSample:
+    """Return a sample of layers of so many features, from its features (n, p)."""
+    batches = [[part - part.mean(dim=0) for part in layer.split(batch)] for layer in layers]
+    return FeatureSample(tuple(zip(*batches, strict=True)), (total,) * len(layers))
+
+
+def cost(folder: str, rounds: int) -> None:
+    """Print the seconds of comparisons over a folder of images, after one that is not counted."""
+    numbers = None, 64, 512
+    seconds: list[list[float]] = []
+    for _ in range(rounds + 1):
+        seconds.append([])
+        for number in numbers:
+            start = process_time()
+            compare("random:resnet18:0", "random:resnet18:1", folder, num=128, size=96, num_features=number)
+            seconds[-1].append(process_time() - start)
+    print("| features of a layer at most | seconds, by round | times all features, by round | median |")
+    print("|---|---|---|---|")
+    for number, times in zip(numbers, zip(*seconds[1:], strict=True), strict=True):
+        ratios = [time / whole[0] for time, whole in zip(times, seconds[1:], strict=True)]
+        rows = [", ".join(f"{value:.2f}" for value in values) for values in (times, ratios)]
+        print(f"| {number or 'all'} | {rows[0]} | {rows[1]} | {median(ratios):.2f} |")
 
 
 def main() -> None:
@@ -69,29 +90,27 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=128)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--features", type=int, default=64)
+    parser.add_argument("--cost", metavar="IMAGES")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.cost:
+        return cost(arguments.cost, arguments.rounds)
     start = perf_counter()
     print(f"\n{arguments.studies} studies, n = {arguments.num} in batches of {arguments.batch}, "
           f"{arguments.features} of {TOTAL} features\n")  # fmt: skip
-    print("| estimator | features | a | truth | mean error | its standard error | interval holds | half-width |")
+    print("| estimator | features | a | truth | mean error | its standard error | interval holds | width / needed |")
     print("|---|---|---|---|---|---|---|---|")
-    for shared in (False, True):
-        for decay in DECAYS:
-            studies = [
-                study(decay, shared, arguments.num, arguments.batch, arguments.features, seed)
-                for seed in range(arguments.studies)
-            ]
-            for name in studies[0]:
-                values, low, high, truth = (
-                    torch.stack(part) for part in zip(*(each[name] for each in studies), strict=True)
-                )
-                error, holds = values - truth, ((low <= truth) & (truth <= high)).double().mean(dim=0)
-                spread = error.std(dim=0) / len(error) ** 0.5
-                half = (high - low).median(dim=0).values / 2
-                for index, value in enumerate(TRUTHS):
-                    print(f"| {name} | {'shared' if shared else 'apart'} | {decay:g} | {value:g} "
-                          f"| {error[:, index].mean():+.4f} | {spread[index]:.4f} | {holds[index]:.3f} "
-                          f"| {half[index]:.3f} |", flush=True)  # fmt: skip
+    studies = torch.stack([
+        study(arguments.num, arguments.batch, arguments.features, seed) for seed in range(arguments.studies)
+    ])  # fmt: skip
+    for kind, decay, estimator in product(range(2), range(len(DECAYS)), range(len(ESTIMATORS))):
+        values, low, high, truth = studies[:, kind, decay, estimator].unbind(dim=1)
+        error, holds = values - truth, ((low <= truth) & (truth <= high)).double().mean(dim=0)
+        deviation, widths = error.std(dim=0), (high - low).square().mean(dim=0).sqrt()
+        for index, value in enumerate(TRUTHS):
+            print(f"| {[*ESTIMATORS][estimator]} | {'shared' if kind else 'apart'} | {DECAYS[decay]:g} | {value:g} "
+                  f"| {error[:, index].mean():+.4f} | {deviation[index] / len(error) ** 0.5:.4f} | {holds[index]:.3f} "
+                  f"| {widths[index] / (2 * 1.96 * deviation[index]):.2f} |")  # fmt: skip
     print(f"\n{perf_counter() - start:.0f} s")
 
 

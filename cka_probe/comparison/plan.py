@@ -61,6 +61,7 @@ class ModelCost:
         weights: Bytes of parameters and buffers.
         activations: Bytes of the activations of one forward pass, at their peak, and of features held for a batch.
         grams: Bytes of all its Grams, float64.
+        sample: Bytes of its sampled features, float32.
         fingerprint: Bytes of its fingerprint on disk.
         forward_batch: Images in a forward pass.
         seconds: Time per image of forward pass and Grams.
@@ -72,6 +73,7 @@ class ModelCost:
     weights: int
     activations: int
     grams: int
+    sample: int
     fingerprint: int
     forward_batch: int
     seconds: float
@@ -138,6 +140,7 @@ class Plan:
             (max(weights) if self.in_turn else sum(weights))
             + max(model.activations for model in self.models)
             + grams
+            + sum(model.sample for model in self.models)
             + (self.sums + HASHES * self.num if self.sums or self.stored else 0)
         )
 
@@ -171,12 +174,14 @@ class Plan:
             "weights": (max if self.in_turn else sum)(model.weights for model in self.models),
             "activations": max(model.activations for model in self.models),
             "Grams": sum(model.grams for model in self.models),
+            "sampled features": sum(model.sample for model in self.models),
             "sums over images": self.sums,
         }
         options = {
             "weights": "which no option changes",
             "activations": "which a smaller --forward-batch reduces (if it is below --batch, --features gap as well)",
             "Grams": "which a smaller --batch, --num or fewer --layers reduce",
+            "sampled features": "which a smaller --num-features or --num reduces",
             "sums over images": "which fewer --layers reduce",
         }
         largest = max(costs, key=lambda name: costs[name])
@@ -324,6 +329,7 @@ def _cost(run: ModelRun, stacks: Sequence[Tensor], num: int, batch: int) -> tupl
     held = run.held_bytes(output.shapes, min(batch, num))
     weights = [*run.backbone.parameters(), *run.backbone.buffers()]
     count, layers = batch_count(num, batch), len(run.layers)
+    sample = sum(4 * num * value.shape[1] for value in output.values) if isinstance(output, Output) else 0
     sizes = [] if run.gives_features else [*([batch] * (count - 1)), num - batch * (count - 1)]
     cost = ModelCost(
         name=run.backbone.origin.reference,
@@ -332,7 +338,8 @@ def _cost(run: ModelRun, stacks: Sequence[Tensor], num: int, batch: int) -> tupl
         weights=sum(tensor.nbytes for tensor in weights),
         activations=memory.peak * forward_batch // len(few) + (held if forward_batch < min(batch, num) else 0),
         grams=sum(8 * layers * size**2 for size in sizes),
-        fingerprint=sum(8 * layers * size * (size + 1) // 2 for size in sizes) + (36 * num if sizes else 0),
+        sample=sample,
+        fingerprint=sum(8 * layers * size * (size + 1) // 2 for size in sizes) + (36 * num if sizes else 0) + sample,
         forward_batch=forward_batch,
         seconds=seconds,
     )

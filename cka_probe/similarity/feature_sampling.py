@@ -29,9 +29,17 @@ near it where one direction has most of the variance. Its jackknife estimate, `(
 whole layer times `1 - p / P`, is subtracted.
 
 **Interval.** Images and features are left out one at a time, both exactly: D loses `2 x_u^T U(K) x_u / (n (n - 3))`
-with feature u, up to `h(x_u, x_u)`, and U the U-centring. The variance is that over images plus those over features of
-x and of y, or of both together if they share them; that of the whole layer is multiplied by `1 - p / P`. The noise of
-pairs is counted twice, so intervals are too wide rather than too narrow. A ratio of noisy sums can be above 1.
+with feature u, up to `h(x_u, x_u)`, and U the U-centring. The variance is J over images plus that over features of x
+and of y, or of both together if they share them; that of the whole layer is multiplied by `1 - p / P`. This counts the
+noise of a pair of images twice, and that of few features in the pair once more for each side, up to four times in all.
+With e_ij what the pair adds to CKA to first order in HSIC (see `intervals`), and e_iju what it adds with feature u, so
+
+    J - 2 sum_(i != j) e_ij^2                                           for J over images, not less than half of J
+    J - 4 sum_(i, u) (sum_j e_iju)^2 + 2 sum_(i != j, u) e_iju^2        for each J over features, not less than 0
+
+take the place of J. The second has no noise of images: it is the sum of products of `e_iju` and `e_klu` with four
+distinct images. Sums over j are taken minus their means over i and over u, and e_iju minus that over u. Pairs of
+features are still counted twice, so intervals can be too wide by up to sqrt(2). A ratio of noisy sums can be above 1.
 
 **Null.** Images of y are permuted in HSIC(K, L); D and S apart would differ from it by a share 1/p of its spread.
 """
@@ -39,6 +47,7 @@ pairs is counted twice, so intervals are too wide rather than too narrow. A rati
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations_with_replacement
 
 import torch
 from scipy.special import stdtrit
@@ -46,6 +55,7 @@ from torch import Tensor
 
 from cka_probe.similarity.cells import ROUNDING, Cells
 from cka_probe.similarity.cka import ESTIMATORS, Terms, cka, hsic_terms, u_centre
+from cka_probe.similarity.intervals import Scales, scales_of
 from cka_probe.similarity.jackknife import deviations, ratio
 from cka_probe.similarity.null import permuted_values, quantile_and_p_values
 
@@ -263,19 +273,22 @@ def _estimate(sides: tuple[_Side, _Side], pairs: Terms, shared: Tensor) -> Estim
         columns = zip(sums, batches[number], fewer, strict=True)
         xy, xx, yy = (total - n * whole + (n - 1) * less for total, whole, less in columns)
         without.append(ratio(xy, xx[:, :, None], yy[:, None]))
-    variance, spread = _moments(values, torch.cat(without))
-    bias = torch.zeros_like(values)
+    squares, spread = _moments(values, torch.cat(without))
+    bias, variance, scales = torch.zeros_like(values), squares.clone(), scales_of(terms)
     for row, column in values.isfinite().nonzero().tolist():
-        cell = _Cell(sides, row, column, bool(shared[row, column]), pairs.sums(), sums)
-        for noise, rest in cell.without_features():
+        cell = _Cell(sides, row, column, bool(shared[row, column]), pairs.sums(), sums, scales)
+        pair_noise, image_noise = cell.noise_counted_again()
+        variance[row, column] = torch.maximum(squares[row, column] - 2 * pair_noise, squares[row, column] / 2)
+        for (noise, rest), again in zip(cell.without_features(), image_noise, strict=False):
             more = _moments(values[row, column], rest)
             bias[row, column] += noise * (len(rest) - 1) * (rest.mean() - values[row, column]).nan_to_num()
-            variance[row, column] += noise * more[0]
+            squares[row, column] += noise * more[0]
+            variance[row, column] += noise * (more[0] - again).clamp_min(0)
             spread[row, column] += noise**2 * more[1]
-    freedom = (2 * variance.square() / spread).nan_to_num(1.0, MOST_FREEDOM, 1.0).clamp(1.0, MOST_FREEDOM)
+    freedom = (2 * squares.square() / spread).nan_to_num(1.0, MOST_FREEDOM, 1.0).clamp(1.0, MOST_FREEDOM)
     single = sides[0].column("single")[:, None] * sides[1].column("single")
-    scales = [each.sums()[1].sqrt()[:, None] * each.sums()[2].sqrt() for each in (pairs, terms)]
-    return Estimate(values, bias, variance, freedom, terms, single * scales[0] / scales[1])
+    lengths = [each.sums()[1].sqrt()[:, None] * each.sums()[2].sqrt() for each in (pairs, terms)]
+    return Estimate(values, bias, variance, freedom, terms, single * lengths[0] / lengths[1])
 
 
 def _of_batch(terms: Terms, number: int) -> Hsics:
@@ -344,6 +357,7 @@ class _Cell:
         shared: Whether they share their features.
         pairs: Sums over batches of HSIC of all pairs of features: (rows, columns), (rows,), (columns,).
         sums: Those of the target.
+        scales: `scales_of` these.
     """
 
     sides: tuple[_Side, _Side]
@@ -352,6 +366,7 @@ class _Cell:
     shared: bool
     pairs: Hsics
     sums: Hsics
+    scales: Scales
 
     def without_features(self) -> Iterator[tuple[float, Tensor]]:
         """Yield CKA without each feature of x and of y, or of both, (p,), after the share of noise of the target."""
@@ -378,6 +393,54 @@ class _Cell:
             other = 1 - index
             xy = fewer[index].single * factors[other].single * (total - lost[index])
             yield factors[index].noise, _ratio(xy, own[index], self.sums[other + 1][layers[other]])
+
+    def noise_counted_again(self) -> tuple[Tensor, list[Tensor]]:
+        """Return `sum e_ij^2`, and `image_noise` in the variance over features of x and of y, or of both, () each."""
+        x, y = self.sides
+        first, second = x.factors[self.row], y.factors[self.column]
+        own_x, own_y = (1 - factors.equal / factors.distinct for factors in (first, second))
+        scales = [scale[self.row, self.column] for scale in self.scales]
+        pairs, images = torch.zeros((), dtype=torch.float64), [torch.zeros((), dtype=torch.float64) for _ in range(2)]
+        for number, batch in enumerate(x.values):
+            u, v = batch[self.row], y.values[number][self.column]
+            k, l = x.centred[number][self.row], y.centred[number][self.column]  # noqa: E741
+            off = (1 - torch.eye(len(k), dtype=torch.float64)) / (len(k) - 3)  # n / (n (n - 3))
+            xy, xx, yy = (off * scale for scale in scales)
+            xy = xy * (first.distinct if self.shared else first.single * second.single)
+            xx, yy = xx * first.distinct, yy * second.distinct
+            e = xy * k * l - xx * (k * k - own_x * _products(u * u)) - yy * (l * l - own_y * _products(v * v))
+            sides = (
+                [(u, xy * l - 2 * xx * k), (u * u, 2 * own_x * xx)],
+                [(v, xy * k - 2 * yy * l), (v * v, 2 * own_y * yy)],
+            )
+            if self.shared:
+                e -= own_x * xy * _products(u * v)
+                images[0] += image_noise([*sides[0], *sides[1], (u * v, -2 * own_x * xy)])
+            else:
+                images = [total + image_noise(side) for total, side in zip(images, sides, strict=True)]
+            pairs += e.square().sum()
+        return pairs, images
+
+
+def _products(features: Tensor) -> Tensor:
+    """Return the inner products of images, (n, n), from (n, p)."""
+    return features @ features.mT
+
+
+def image_noise(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return `4 sum_(i, u) (sum_j e_iju)^2 - 2 sum_(i, j, u) e_iju^2`, ().
+
+    Args:
+        parts: z, (n, p) float64, and C, (n, n) float64 with a diagonal of 0, of each part of
+            `e_iju = sum C_ij z_iu z_ju`, from which means are subtracted.
+    """
+    sums, means = (sum(part) for part in zip(*((z * (c @ z), c * _products(z)) for z, c in parts), strict=True))
+    sums = sums - sums.mean(dim=0)
+    squares = -means.square().sum() / sums.shape[1]
+    for (index, (z, c)), (other, (w, d)) in combinations_with_replacement(enumerate(parts), 2):
+        squares += (1 if index == other else 2) * (c * d * _products(z * w)).sum()
+    noise: Tensor = 4 * (sums - sums.mean(dim=1, keepdim=True)).square().sum() - 2 * squares
+    return noise
 
 
 def _ratio(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What a plan says before a run is what the run then costs."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -16,18 +18,24 @@ def nbytes(tensor):
     return tensor.nbytes
 
 
-def test_a_plan_counts_what_a_run_needs(tmp_path):
-    images = random_images(30)
-    cost = plan([small(0), small(1)], images, layers=["0", "4"], options=Options(batch=8))
-    prints = [fingerprint(small(seed), images, layers=["0", "4"], batch=8) for seed in (0, 1)]
+@pytest.mark.parametrize("num_features", [None, 32])
+def test_a_plan_counts_what_a_run_needs(tmp_path, num_features):
+    images, layers, options = random_images(30), ["0", "4"], {"batch": 8, "num_features": num_features}
+    cost = plan([small(0), small(1)], images, layers=layers, options=Options(**options))
+    prints = [fingerprint(small(seed), images, layers=layers, **options) for seed in (0, 1)]
     assert (cost.num, cost.batch, cost.passes) == (30, 8, 1)
     for model, print_ in zip(cost.models, prints, strict=True):
         assert model.grams == sum(stack.nbytes for stack in print_.grams)
         size = print_.save(tmp_path / "a.fingerprint").stat().st_size
         assert model.fingerprint == pytest.approx(size, abs=3000)  # of the header
+        sampled = print_.sample.values if num_features else ()
+        assert model.sample == sum(layer.nbytes for batch in sampled for layer in batch)
+        assert bool(model.sample) == bool(num_features)
         assert model.weights == sum(tensor.nbytes for tensor in small(0).state_dict().values())
         assert model.seconds > 0
     assert cost.seconds == cost.reading_seconds + cost.forward_seconds
+    whole = replace(cost, models=tuple(replace(model, sample=0) for model in cost.models))
+    assert cost.memory - whole.memory == sum(model.sample for model in cost.models)
 
 
 def test_operations_are_counted_to_the_last_layer():

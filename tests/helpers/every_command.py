@@ -39,7 +39,9 @@ TEACHER = "{inputs}/teacher.safetensors"
 
 COMMANDS: dict[str, list[str]] = {
     "train": ["train", "--recipe", "{inputs}/small.toml", "--out", "{out}/run", *RUN],
-    "fingerprint": ["fingerprint", MODELS[0], *DATA, "-o", "{out}/a.fingerprint", *IMAGES],
+    "fingerprint": [
+        *("fingerprint", MODELS[0], *DATA, "--num-features", "32", "-o", "{out}/a.fingerprint", *IMAGES),
+    ],
     "join": ["join", "{inputs}/1.fingerprint", "{inputs}/2.fingerprint", "-o", "{out}/whole.fingerprint"],
     "compare": ["compare", *MODELS, *DATA, "--out", "{out}/ab", "--permutations", "20", *IMAGES],
     "atlas": [

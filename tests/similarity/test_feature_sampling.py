@@ -5,7 +5,8 @@ import torch
 from helpers.doubly_unbiased import doubly_unbiased_cka
 from helpers.prints import normal
 
-from cka_probe.similarity import ESTIMATORS, centre_batches, cka_cells
+from cka_probe.similarity import ESTIMATORS, centre_batches, cka, cka_cells
+from cka_probe.similarity.cka import u_centre
 from cka_probe.similarity.feature_sampling import (
     FeatureSample,
     feature_hsic,
@@ -103,28 +104,79 @@ def test_hsic_of_features_without_each_image():
     torch.testing.assert_close(feature_hsic_without(x, y), torch.stack(expected))
 
 
+def counted_again(x, y, total, shared, population):
+    """Return what the variances over images, and over features of each side, count again, feature by feature."""
+    (n, p), q, centred = x.shape, y.shape[1], [side - side.mean(dim=0) for side in (x, y)]
+    k, l = (u_centre((side @ side.T)[None])[0] for side in centred)  # noqa: E741
+    x, y, off = *centred, 1 - torch.eye(n, dtype=torch.float64)
+
+    def entries(one, other):
+        return [off * torch.outer(a * b, a * b) for a, b in zip(one.T, other.T, strict=True)]
+
+    pairs = [1 / (m * (m - 1)) if population else total * (total - 1) / (m * (m - 1)) for m in (p, q)]
+    equal = [0.0 if population else total / m for m in (p, q)]
+    target = [pairs[side] * gram.square() + (equal[side] - pairs[side]) * sum(entries(z, z))
+              for side, (gram, z) in enumerate(((k, x), (l, y)))]  # fmt: skip
+    sums = sampled_cells(sample(x, total=total), sample(y, total=total), population=population, shared=shared).terms
+    xx, yy, value = float(sums.xx) * n * (n - 3), float(sums.yy) * n * (n - 3), float(cka(sums))
+    scale, a, b = (xx * yy) ** -0.5, value / (2 * xx), value / (2 * yy)
+    both = pairs[0] if shared else (1 / (p * q) if population else total**2 / (p * q))
+    cross = both * k * l
+    if shared:
+        cross += (equal[0] - pairs[0]) * sum(entries(x, y))
+    e = scale * cross - a * target[0] - b * target[1]
+
+    def of_side(z, gram, other, factor, own_factor, share):
+        own, own_factor = entries(z, z), own_factor - factor
+        return [
+            torch.outer(u, u) * (scale * both * other - 2 * share * factor * gram)
+            - 2 * share * own_factor * own[number]
+            for number, u in enumerate(z.T)
+        ]
+
+    parts = of_side(x, k, l, pairs[0], equal[0], a), of_side(y, l, k, pairs[1], equal[1], b)
+    if shared:
+        own = [2 * scale * (equal[0] - pairs[0]) * part for part in entries(x, y)]
+        parts = ([sum(each) for each in zip(*parts, own, strict=True)],)
+    noise = []
+    for part in parts:
+        part = torch.stack(part)
+        rows = part.sum(dim=2) - part.sum(dim=2).mean(dim=0)
+        rows = rows - rows.mean(dim=1, keepdim=True)
+        noise.append(4 * rows.square().sum() - 2 * (part - part.mean(dim=0)).square().sum())
+    return 2 * e.square().sum(), noise
+
+
 @pytest.mark.parametrize("population", [True, False])
 @pytest.mark.parametrize("q", [9, 8])
-def test_the_interval_is_that_of_leaving_out_images_and_features(population, q):
+def test_the_interval_is_that_of_leaving_out_images_and_features_with_noise_counted_once(population, q):
     x, y = related(40, 9, q)
     total, shared = 12, q == 9
+    flag = torch.tensor([[shared]])
 
     def of(x, y):
-        flag = torch.tensor([[shared]])
         return value(sample(x, total=total), sample(y, total=total), population=population, shared=flag)
 
     noise = [1.0 if population else 1 - p / total for p in (9, q)]
     images = [[i for i in range(40) if i != image] for image in range(40)]
     variance = jackknifed([of(x[rest], y[rest]) for rest in images])
     if shared:
-        variance += noise[0] * jackknifed([of(without(x, u), without(y, u)) for u in range(9)])
+        features = [jackknifed([of(without(x, u), without(y, u)) for u in range(9)])]
     else:
-        variance += noise[0] * jackknifed([of(without(x, u), y) for u in range(9)])
-        variance += noise[1] * jackknifed([of(x, without(y, u)) for u in range(q)])
+        features = [
+            jackknifed([of(without(x, u), y) for u in range(9)]),
+            jackknifed([of(x, without(y, u)) for u in range(q)]),
+        ]
+    pairs, again = counted_again(x, y, total, flag, population)
+    assert pairs > 0.01 * variance
+    variance = max(variance - pairs, variance / 2)
+    for part, share, more in zip(features, noise, again, strict=False):
+        assert abs(more) > 0.01 * part
+        variance += share * max(part - more, 0)
     sides = sample(x, total=total), sample(y, total=total)
-    estimate = sampled_cka(*sides, population=population, shared=torch.tensor([[shared]]))
+    estimate = sampled_cka(*sides, population=population, shared=flag)
     assert float(estimate.variance) == pytest.approx(float(variance))
-    cells = sampled_cells(*sides, population=population, shared=torch.tensor([[shared]]))
+    cells = sampled_cells(*sides, population=population, shared=flag)
     assert float(cells.values) == pytest.approx(float(estimate.values - estimate.bias))
     assert cells.low <= cells.values - 1.96 * estimate.variance.sqrt()
     assert cells.low <= cells.values <= cells.high
