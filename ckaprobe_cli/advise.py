@@ -30,6 +30,7 @@ def advise(
     """
     from cka_probe.comparison.advice import advise as advice_of
     from cka_probe.comparison.fingerprint import Fingerprint
+    from cka_probe.comparison.results import SimilarityMatrix
     from cka_probe.errors import DataError
     from cka_probe.plotting import save
     from cka_probe.plotting.advice import HalfWidths
@@ -40,6 +41,12 @@ def advise(
         raise DataError(
             "expected a folder of ckaprobe compare with x.fingerprint and y.fingerprint, or two fingerprints, found "
             f"{', '.join(map(str, files))}; compare two models without --no-fingerprints"
+        )
+    stored = paths[0].parent / "result.json"
+    if len(files) == 1 and stored.is_file() and "groups" in SimilarityMatrix.load(stored).images:
+        raise DataError(
+            f"{stored}: expected independent images, found groups of them, which fingerprints do not hold; compare "
+            "without --groups for advice, and count groups in place of images"
         )
     advice = advice_of(*map(Fingerprint.load, paths), pair=pair)
     typer.echo(advice.summary())

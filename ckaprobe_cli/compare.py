@@ -1,6 +1,6 @@
 """`ckaprobe compare`: the similarity of the layers of two or more models over the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +143,7 @@ def compare(
     from cka_probe.comparison.compare import check_sampling, compare_all_images
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
+    from cka_probe.comparison.groups import omitted_copies
     from cka_probe.comparison.sides import Images, Options, extract_pair, fingerprint_each
     from cka_probe.errors import DataError
     from cka_probe.plotting.matrix import ColourScale
@@ -257,9 +258,11 @@ def compare(
                 paths = _save_pair(out, sides, keep, methods, None if data_y else pair, scale, named)
         if not all(is_fingerprint(model) or is_features(model) for model in models):
             settings = options.settings(sides[:1])
-            paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
-            if keep and data_y is None and len(sides) == 2 and methods[0]["measure"] == "cka" and num_features is None:
-                paths += _save_influential(out, data, sides, estimator, settings, skip_bad)
+            omitted = omitted_copies(sides[0], sides[1]) if merge_duplicates else set()
+            paths += _save_strips(out, data, data_y, pair, settings, skip_bad, omitted)
+            alone = data_y is None and num_features is None and groups is None
+            if keep and alone and len(sides) == 2 and methods[0]["measure"] == "cka":
+                paths += _save_influential(out, data, sides, estimator, settings, skip_bad, omitted)
     typer.echo("\n".join(map(str, paths)))
 
 
@@ -338,7 +341,7 @@ def _save_pair(
     Copies among the images are named as in `data`, if that is given.
     """
     import cka_probe
-    from cka_probe.comparison.groups import name_copies
+    from cka_probe.comparison.groups import name_copies, without_copies
 
     paths = []
     for folder, method in zip((out, *(_measure_folder(out, method) for method in methods[1:])), methods, strict=True):
@@ -347,7 +350,8 @@ def _save_pair(
             result = name_copies({"": result}, data, sides[0])[""]
         paths += save_result(folder, result, scale)
     if keep:
-        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
+        compared = without_copies(sides[0], sides[1]) if "merge_duplicates" in methods[0] else sides
+        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", compared, strict=True)]
     return paths
 
 
@@ -408,26 +412,43 @@ def _save_atlas(
 
 
 def _save_strips(
-    out: Path, data: str | None, data_y: str | None, pair: str | None, settings: "Settings", skip_bad: bool
+    out: Path,
+    data: str | None,
+    data_y: str | None,
+    pair: str | None,
+    settings: "Settings",
+    skip_bad: bool,
+    omitted: Set[int],
 ) -> list[Path]:
-    """Save the first images, of x and of y if these differ, and return the paths."""
+    """Save the first images, of x and of y if these differ, without those omitted, and return the paths."""
     from cka_probe.images.thumbnails import paired_thumbnails, save_strip, thumbnails
 
     num, seed = settings.num, settings.seed
     if data_y is None:
-        return [save_strip(thumbnails(data, num=num, seed=seed, skip_bad=skip_bad), out / STRIP)]
-    strips = paired_thumbnails(data, data_y, pair=pair, num=num, seed=seed, skip_bad=skip_bad)
-    return [save_strip(strip, out / name) for strip, name in zip(strips, (STRIP, STRIP_Y), strict=True)]
+        strips: Sequence[list[Any]] = [thumbnails(data, num=num, seed=seed, skip_bad=skip_bad)]
+    else:
+        strips = paired_thumbnails(data, data_y, pair=pair, num=num, seed=seed, skip_bad=skip_bad)
+    rest = [[image for number, image in enumerate(strip) if number not in omitted] for strip in strips]
+    return [save_strip(strip, out / name) for strip, name in zip(rest, (STRIP, STRIP_Y), strict=False)]
 
 
 def _save_influential(
-    out: Path, data: str | None, sides: Sequence["Fingerprint"], estimator: str, settings: "Settings", skip_bad: bool
+    out: Path,
+    data: str | None,
+    sides: Sequence["Fingerprint"],
+    estimator: str,
+    settings: "Settings",
+    skip_bad: bool,
+    omitted: Set[int],
 ) -> list[Path]:
     """Save the images that carry some cell, for the page, if they are among the first `READ`, and return the path."""
     from cka_probe.comparison.explanation import influential_images
+    from cka_probe.comparison.groups import without_copies
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
-    numbers = influential_images(sides[0], sides[1], estimator)
+    x, y = without_copies(sides[0], sides[1]) if omitted else sides
+    rest = [number for number in range(len(sides[0].images)) if number not in omitted]
+    numbers = [rest[number] for number in influential_images(x, y, estimator)]
     if not numbers or numbers[-1] >= READ:
         return []
     count = numbers[-1] + 1

@@ -104,12 +104,12 @@ def _read(comparison: Comparison, which: str) -> _Source:
 
 
 def _read_folder(path: Path) -> _Source:
-    """Return the result in a folder, and its fingerprints if both were saved."""
+    """Return the result in a folder, and its fingerprints if both were saved and tell all of it."""
     if not path.is_dir():
         return _Source(SimilarityMatrix.load(path))
     result, paths = SimilarityMatrix.load(path / "result.json"), [path / f"{name}.fingerprint" for name in "xy"]
-    if not all(side.is_file() for side in paths):
-        return _Source(result)
+    if "groups" in result.images or not all(side.is_file() for side in paths):
+        return _Source(result)  # fingerprints hold no groups
     sides = tuple(Fingerprint.load(side) for side in paths)
     columns = "xy", sides, (result.x, result.y), result.images_hashes, (result.rows, result.columns)
     for name, side, model, images_hash, axes in zip(*columns, strict=True):

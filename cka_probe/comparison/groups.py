@@ -128,8 +128,13 @@ def without_copies(x: Fingerprint, y: Fingerprint, units: Units | None = None) -
     """
     if units is not None:
         raise DataError("expected groups or merge_duplicates, found both; give copies the same group")
-    copies = {n for groups in duplicates(x, y).values() for numbers in groups for n in numbers[1:]}
+    copies = omitted_copies(x, y)
     return (_without(x, copies), _without(y, copies)) if copies else (x, y)
+
+
+def omitted_copies(x: Fingerprint, y: Fingerprint) -> set[int]:
+    """Return the numbers of the images that `without_copies` omits."""
+    return {number for groups in duplicates(x, y).values() for numbers in groups for number in numbers[1:]}
 
 
 def _without(side: Fingerprint, images: set[int]) -> Fingerprint:

@@ -113,6 +113,8 @@ def prints_of(folder: Path, result: SimilarityMatrix) -> tuple[list[Fingerprint]
         return [], f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."
     if result.settings.get("num_features"):
         return [], "The features were sampled. Only the stored result is shown."
+    if "groups" in result.images:
+        return [], "The images are in groups, which fingerprints do not hold. Only the stored result is shown."
     fingerprints = []
     for name, (side, axes, images_hash) in sides.items():
         fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")

@@ -1,6 +1,7 @@
 """`ckaprobe compare` over different images per side, and what it refuses, leaves and removes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import cka_probe
+from cka_probe.report.comparison import prints_of, thumbnails_of
 from ckaprobe_cli import app
 
 MODELS = ("random:resnet18", "random:resnet18:1")
@@ -271,6 +273,38 @@ def test_one_batch_of_all_images_refuses_what_has_no_sums(prints, tmp_path):
     assert "found a fingerprint" in refused("compare", *prints[:2], "--batch", "all", "--out", out)
     assert "compare two at a time" in refused("compare", *prints, "--batch", "all", "--out", out)
     assert "found many" in refused("compare", *prints[:2], "--batch", "many", "--out", out)
+
+
+def test_fingerprints_and_strips_after_merging_are_of_the_images_that_were_compared(folders, tmp_path):
+    images, merged = tmp_path / "images", tmp_path / "merged"
+    shutil.copytree(folders / "clean", images)
+    for number in range(4):
+        shutil.copy(images / "3.png", images / f"copy {number}.png")
+    done = run("compare", *MODELS, "--data", images, "--merge-duplicates", "--out", merged, *FEW)
+    assert done.exit_code == 0, done.output
+    stored = cka_probe.SimilarityMatrix.load(merged / "result.json")
+    x, y = (cka_probe.Fingerprint.load(merged / f"{name}.fingerprint") for name in "xy")
+    np.testing.assert_array_equal(cka_probe.compare_fingerprints(x, y, permutations=0).values, stored.values)
+    assert stored.num_examples == len(x.images) == 8
+    strips = [thumbnails_of(merged / name).images for name in ("images.jpg", "influential.jpg")]
+    assert len(strips[0]) == 8
+    np.testing.assert_array_equal(*strips)
+    assert cka_probe.difference(merged, merged).how == "paired over images"
+
+
+def test_what_fingerprints_without_groups_would_say_of_a_comparison_with_groups_is_not_said(folders, tmp_path):
+    images, grouped, alone = folders / "clean", tmp_path / "grouped", tmp_path / "alone"
+    (tmp_path / "groups.csv").write_text("name,group\n" + "".join(f"{i},{i // 2}\n" for i in range(8)))
+    command = ["compare", *MODELS, "--data", images, *FEW]
+    assert run(*command, "--groups", tmp_path / "groups.csv", "--out", grouped).exit_code == 0
+    assert run(*command, "--out", alone).exit_code == 0
+    results = [cka_probe.SimilarityMatrix.load(folder / "result.json") for folder in (grouped, alone)]
+    got = cka_probe.difference(grouped, alone)
+    np.testing.assert_allclose(got.values, results[0].values - results[1].values, atol=1e-12)
+    assert not (grouped / "influential.jpg").exists()
+    prints, note = prints_of(grouped, results[0])
+    assert (prints, note[:52]) == ([], "The images are in groups, which fingerprints do not ")
+    assert "found groups of them" in refused("advise", grouped, quiet=())
 
 
 @pytest.mark.parametrize("number", [2, 3])
