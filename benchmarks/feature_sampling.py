@@ -2,7 +2,7 @@
 
     python -m benchmarks.feature_sampling                      # tables in Markdown
     python -m benchmarks.feature_sampling --studies 100 --features 64 --num 128
-    python -m benchmarks.feature_sampling --cost IMAGES        # seconds of compare with a sample and without
+    python -m benchmarks.feature_sampling --cost IMAGES        # seconds with a sample and without
 
 A layer of P features is `x = Z L^(1/2) A`: m independent Gaussian variables Z with variances `k^(-a)`, k = 1 … m, and
 random weights A (m, P). The other one has variables with a correlation of `rho` with these, and
@@ -19,13 +19,12 @@ and counts the seconds of the processor.
 
 import argparse
 from itertools import product
-from statistics import median
 from time import perf_counter, process_time
 
 import torch
 from torch import Tensor
 
-from cka_probe import compare
+from cka_probe import compare_fingerprints, fingerprints
 from cka_probe.similarity.feature_sampling import FeatureSample, sampled_cells
 
 VARIABLES, TOTAL, DECAYS, TRUTHS = 256, 1024, (0.5, 1.0, 2.0), (0.0, 0.385, 0.8, 0.978)
@@ -66,21 +65,24 @@ def sample(layers: list[Tensor], batch: int, total: int) -> FeatureSample:
 
 
 def cost(folder: str, rounds: int) -> None:
-    """Print the seconds of comparisons over a folder of images, after one that is not counted."""
-    numbers = None, 64, 512
-    seconds: list[list[float]] = []
-    for _ in range(rounds + 1):
-        seconds.append([])
-        for number in numbers:
-            start = process_time()
-            compare("random:resnet18:0", "random:resnet18:1", folder, num=128, size=96, num_features=number)
-            seconds[-1].append(process_time() - start)
-    print("| features of a layer at most | seconds, by round | times all features, by round | median |")
-    print("|---|---|---|---|")
-    for number, times in zip(numbers, zip(*seconds[1:], strict=True), strict=True):
-        ratios = [time / whole[0] for time, whole in zip(times, seconds[1:], strict=True)]
-        rows = [", ".join(f"{value:.2f}" for value in values) for values in (times, ratios)]
-        print(f"| {number or 'all'} | {rows[0]} | {rows[1]} | {median(ratios):.2f} |")
+    """Print the seconds of fingerprints and of their comparison over a folder of images, after an uncounted round."""
+    numbers, seconds = (None, 64, 512), torch.zeros(rounds + 1, 3, 2)
+    for round_, (index, number) in product(range(rounds + 1), enumerate(numbers)):
+        start = process_time()
+        models = "random:resnet18:0", "random:resnet18:1"
+        sides = fingerprints(*models, folder, num=128, size=96, num_features=number)
+        captured = process_time()
+        compare_fingerprints(*sides)
+        seconds[round_, index] = torch.tensor([captured - start, process_time() - captured])
+    counted = seconds[1:]
+    captures, wholes = (part / part[:, :1] for part in (counted[..., 0], counted.sum(dim=2)))
+    print("| features of a layer at most | fingerprints, s | comparing them, s | fingerprints / all | both / all |")
+    print("|---|---|---|---|---|")
+    for index, number in enumerate(numbers):
+        capture, compare = counted[:, index].median(dim=0).values.tolist()
+        ratios = [f"{part[:, index].median():.2f} ({part[:, index].min():.2f} to {part[:, index].max():.2f})"
+                  for part in (captures, wholes)]  # fmt: skip
+        print(f"| {number or 'all'} | {capture:.2f} | {compare:.2f} | {ratios[0]} | {ratios[1]} |")
 
 
 def main() -> None:

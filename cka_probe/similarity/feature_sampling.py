@@ -44,10 +44,10 @@ features are still counted twice, so intervals can be too wide by up to sqrt(2).
 **Null.** Images of y are permuted in HSIC(K, L); D and S apart would differ from it by a share 1/p of its spread.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations_with_replacement
+from itertools import accumulate, combinations_with_replacement
 
 import torch
 from scipy.special import stdtrit
@@ -157,6 +157,8 @@ class _Side:
         factors: Per layer.
         fewer: Per layer, those without one of the features.
         own: Per layer, (p,) float64, `h(x_u, x_u)` summed over batches, weighted by images.
+        products: Per batch and layer, the inner products of images, (n, n) float64, of features to the powers 1 to 4.
+        applied: Per batch and layer, U-centred Gram times values, (n, p) float64.
         lost: Per layer, (p,) float64, HSIC of feature u and the layer, summed in the same way.
     """
 
@@ -167,6 +169,10 @@ class _Side:
         self.factors = [Factors.of(count, total, population) for count, total in counts]
         self.fewer = [Factors.of(count - 1, total, population) for count, total in counts]
         self.own = [self.sum_features(layer, layer) for layer in range(len(counts))]
+        self.products = [
+            [[_products(power) for power in _powers(layer, 4)] for layer in batch] for batch in self.values
+        ]
+        self.applied = [list(map(torch.matmul, *batch)) for batch in zip(self.centred, self.values, strict=True)]
         self.lost = [self.sum_products(layer, [stack[layer] for stack in self.centred]) for layer in range(len(counts))]
 
     def column(self, name: str) -> Tensor:
@@ -399,25 +405,36 @@ class _Cell:
         x, y = self.sides
         first, second = x.factors[self.row], y.factors[self.column]
         own_x, own_y = (1 - factors.equal / factors.distinct for factors in (first, second))
-        scales = [scale[self.row, self.column] for scale in self.scales]
         pairs, images = torch.zeros((), dtype=torch.float64), [torch.zeros((), dtype=torch.float64) for _ in range(2)]
         for number, batch in enumerate(x.values):
             u, v = batch[self.row], y.values[number][self.column]
             k, l = x.centred[number][self.row], y.centred[number][self.column]  # noqa: E741
-            off = (1 - torch.eye(len(k), dtype=torch.float64)) / (len(k) - 3)  # n / (n (n - 3))
-            xy, xx, yy = (off * scale for scale in scales)
-            xy = xy * (first.distinct if self.shared else first.single * second.single)
-            xx, yy = xx * first.distinct, yy * second.distinct
-            e = xy * k * l - xx * (k * k - own_x * _products(u * u)) - yy * (l * l - own_y * _products(v * v))
-            sides = (
-                [(u, xy * l - 2 * xx * k), (u * u, 2 * own_x * xx)],
-                [(v, xy * k - 2 * yy * l), (v * v, 2 * own_y * yy)],
-            )
+            xy, xx, yy = (
+                float(scale[self.row, self.column]) / (len(k) - 3) for scale in self.scales
+            )  # n / (n (n - 3))
+            xy *= first.distinct if self.shared else first.single * second.single
+            xx, yy, off = xx * first.distinct, yy * second.distinct, 1 - torch.eye(len(k), dtype=torch.float64)
+            known = {(power, 0): part for power, part in enumerate(x.products[number][self.row], 1)}
+            known |= {(0, power): part for power, part in enumerate(y.products[number][self.column], 1)}
+            e = xy * k * l - xx * (k * k - own_x * off * known[2, 0]) - yy * (l * l - own_y * off * known[0, 2])
+            sides = [
+                {(1, 0): xy * l - 2 * xx * k, (2, 0): 2 * own_x * xx * off},
+                {(0, 1): xy * k - 2 * yy * l, (0, 2): 2 * own_y * yy * off},
+            ]
+            sums = [
+                u * (xy * (l @ u) - 2 * xx * x.applied[number][self.row]) + 2 * own_x * xx * _over_others(u * u),
+                v * (xy * (k @ v) - 2 * yy * y.applied[number][self.column]) + 2 * own_y * yy * _over_others(v * v),
+            ]
             if self.shared:
-                e -= own_x * xy * _products(u * v)
-                images[0] += image_noise([*sides[0], *sides[1], (u * v, -2 * own_x * xy)])
-            else:
-                images = [total + image_noise(side) for total, side in zip(images, sides, strict=True)]
+                mixed = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1))
+                powers_u, powers_v = _powers(u, 3), _powers(v, 3)
+                known |= {(i, j): _products(powers_u[i - 1] * powers_v[j - 1]) for i, j in mixed}
+                e -= own_x * xy * off * known[1, 1]
+                sums = [sums[0] + sums[1] - 2 * own_x * xy * _over_others(u * v)]
+                sides = [{**sides[0], **sides[1], (1, 1): -2 * own_x * xy * off}]
+            images = [
+                total + image_noise(part, side, known) for total, part, side in zip(images, sums, sides, strict=False)
+            ]
             pairs += e.square().sum()
         return pairs, images
 
@@ -427,18 +444,33 @@ def _products(features: Tensor) -> Tensor:
     return features @ features.mT
 
 
-def image_noise(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return `4 sum_(i, u) (sum_j e_iju)^2 - 2 sum_(i, j, u) e_iju^2`, ().
+def _powers(features: Tensor, largest: int) -> list[Tensor]:
+    """Return features to the powers 1, 2, …, each of the shape of the features."""
+    return list(accumulate([features] * largest, torch.mul))
+
+
+def _over_others(features: Tensor) -> Tensor:
+    """Return `z_iu sum_(j != i) z_ju`, (n, p), of z."""
+    return features * (features.sum(dim=0) - features)
+
+
+def image_noise(
+    sums: Tensor, parts: Mapping[tuple[int, int], Tensor], products: Mapping[tuple[int, int], Tensor]
+) -> Tensor:
+    """Return `4 sum_(i, u) (sum_j e_iju)^2 - 2 sum_(i, j, u) e_iju^2`, (), of e minus means.
 
     Args:
-        parts: z, (n, p) float64, and C, (n, n) float64 with a diagonal of 0, of each part of
-            `e_iju = sum C_ij z_iu z_ju`, from which means are subtracted.
+        sums: `sum_j e_iju`, (n, p) float64.
+        parts: C, (n, n) float64 with a diagonal of 0, of each part of `e_iju = sum C_ij z_iu z_ju`, by the powers of x
+            and y of which z is the product.
+        products: `sum_u z_iu z_ju` of such z, and of products of two of them, (n, n) float64 each.
     """
-    sums, means = (sum(part) for part in zip(*((z * (c @ z), c * _products(z)) for z, c in parts), strict=True))
+    means = sum(c * products[powers] for powers, c in parts.items())
+    squares = -torch.as_tensor(means).square().sum() / sums.shape[1]
+    for (one, c), (other, d) in combinations_with_replacement(parts.items(), 2):
+        both = products[one[0] + other[0], one[1] + other[1]]
+        squares += (1 if one == other else 2) * (c * d * both).sum()
     sums = sums - sums.mean(dim=0)
-    squares = -means.square().sum() / sums.shape[1]
-    for (index, (z, c)), (other, (w, d)) in combinations_with_replacement(enumerate(parts), 2):
-        squares += (1 if index == other else 2) * (c * d * _products(z * w)).sum()
     noise: Tensor = 4 * (sums - sums.mean(dim=1, keepdim=True)).square().sum() - 2 * squares
     return noise
 
