@@ -95,16 +95,19 @@ def test_outliers_are_named():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("both", [True, False])
-def test_a_planted_outlier_ranks_first(both):
-    """In at least 99 % of 1 000 trials of 64 images: far out in one model, or in each in another direction."""
+@pytest.mark.parametrize(("seed", "share"), [(None, 0.99), (4, 0.99), (3, 0.985)])
+def test_a_planted_outlier_ranks_first(seed, share):
+    """In at least 99 % of 1 000 trials of 64 images: far out in one model, or in each in another direction.
+
+    In 98.5 % if the shift of both is the same, which may hardly change CKA.
+    """
     trials, n = 1000, 64
     shared = normal(trials, n, 10)
     x, y = (shared + 0.3 * normal(trials, n, 10, seed=seed) for seed in (1, 2))
     positions = torch.arange(trials) % n
     x[torch.arange(trials), positions] += 20 * normal(trials, 10, seed=3)
-    if both:
-        y[torch.arange(trials), positions] += 20 * normal(trials, 10, seed=4)
+    if seed is not None:
+        y[torch.arange(trials), positions] += 20 * normal(trials, 10, seed=seed)
     stacks = [gram(z)[:, None] for z in (x, y)]
     first = [int(losses([a], [b], ESTIMATORS["unbiased"]).abs().argmax()) for a, b in zip(*stacks, strict=True)]
-    assert (torch.tensor(first) == positions).double().mean() >= 0.99
+    assert (torch.tensor(first) == positions).double().mean() >= share
