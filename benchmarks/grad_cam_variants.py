@@ -60,7 +60,7 @@ def row(maps: Tensor, boundaries: list[Boundaries], size: tuple[int, int]) -> di
 
 
 def main() -> None:
-    """Print a table for each checkpoint."""
+    """Print a table for each checkpoint, and of several their means and standard deviations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("--data", required=True, help="labelled images")
@@ -68,6 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset = open_dataset(options.data)
     indices = range(min(options.num, len(dataset)))
+    tables = []
     for checkpoint in options.checkpoints:
         network = network_of(checkpoint)
         samples = [network.prepare_sample(sample) for sample in read_samples(dataset, indices, FIELDS)]
@@ -80,6 +81,11 @@ def main() -> None:
         }
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "variant"])
         print(f"{checkpoint}, {len(images)} images\n{table.to_string(float_format='%.3f')}\n", flush=True)
+        tables.append(table)
+    if len(tables) > 1:
+        over = pd.concat(tables).groupby(level=[0, 1], sort=False)
+        print(f"mean of {len(tables)}\n{over.mean().to_string(float_format='%.3f')}\n")
+        print(f"standard deviation of {len(tables)}\n{over.std().to_string(float_format='%.3f')}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.lab.evaluation.detection_scores import DetectionScores
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.papers.claims import TestedClaim
+from cka_probe.papers.claims import NOT_RUN, TestedClaim
 from cka_probe.plotting import Figure, save
 from cka_probe.plotting.claims import COLUMNS, Claims
 from cka_probe.plotting.curves import Curves
@@ -79,9 +79,10 @@ class FigureWriter:
         return StudyFigure(stem, self.captions[caption or stem].format(**words), files, missing)
 
     def claims(self, stem: str, rows: Sequence[TestedClaim]) -> StudyFigure:
-        """Draw claims with their intervals."""
-        table = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
-        return self.draw(stem, {"claims": rows}, lambda _: Claims(table))
+        """Draw the claims that were run with their intervals."""
+        run = [row for row in rows if row.verdict != NOT_RUN]
+        table = pd.DataFrame({name: [getattr(row, name) for row in run] for name in COLUMNS})
+        return self.draw(stem, {"claims": run or None}, lambda _: Claims(table))
 
     def scores(
         self, stem: str, table: pd.DataFrame, labels: Mapping[str, str] | None = None, **options: Any
