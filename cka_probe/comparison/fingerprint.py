@@ -34,6 +34,8 @@ from cka_probe.similarity.feature_sampling import FeatureSample
 from cka_probe.similarity.features import choose_features, tokens_per_image
 
 FORMAT = "ckaprobe-fingerprint/1"
+LARGEST = 1e150
+"""The squares of larger products of activations overflow in sums; those of float32 are smaller by far."""
 SAMPLE = "sample."
 """Start of the names of tensors of sampled features."""
 NOT_FINITE = "it puts out NaN or infinite values"
@@ -337,7 +339,11 @@ class Fingerprint:
             texts += [text for layer in header["layers"] for text in (layer.name, layer.module)]
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("the header has names of images or layers that are no text")
-            return cls(grams=_read_grams(path, len(header["layers"])), **header)
+            result = cls(grams=_read_grams(path, len(header["layers"])), **header)
+            defined = [not reason and result.shard is None for reason in result.undefined]
+            if not all((stack[defined].abs() < LARGEST).all() for stack in result.grams):
+                raise ValueError("a layer with products of activations that none has")
+            return result
         except (SafetensorError, ArithmeticError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise FingerprintError(
                 f"{path}: expected a whole fingerprint, found a damaged one ({type(error).__name__}: "

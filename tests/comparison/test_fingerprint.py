@@ -91,6 +91,15 @@ def test_grams_of_other_shapes(saved, tmp_path, grams):
         Fingerprint.load(rewritten(saved, tmp_path / "a", tensors={"grams.00000": grams}))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -1e200])
+def test_grams_that_are_not_numbers_or_too_large(saved, tmp_path, value):
+    with safe_open(saved, framework="pt") as file:
+        grams = file.get_tensor("grams.00000")
+    grams[1, 5] = value
+    with pytest.raises(FingerprintError, match="a layer with products of activations that none has"):
+        Fingerprint.load(rewritten(saved, tmp_path / "a", tensors={"grams.00000": grams}))
+
+
 @pytest.mark.parametrize("text", ["[]", "[" * 100_000, "{", "null"])
 def test_other_json_is_no_fingerprint(tmp_path, text):
     save_file({"a": torch.zeros(1)}, tmp_path / "a", metadata={"ckaprobe": text})
