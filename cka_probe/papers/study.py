@@ -79,6 +79,19 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
     return table
 
 
+def read_run_recipe(path: Path, what: str) -> dict[str, Any]:
+    """Return the recipe of a run, as its file has it; `what` names it in errors.
+
+    Raises:
+        DataError: It is missing, broken, or has no tables as stages.
+    """
+    table = read_object(path, what)
+    stages = table.get("stages", {})
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise DataError(f"expected {what} at {path}, found one without stages; copy it again")
+    return table
+
+
 def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the numbers of images among the settings of a study, by name, and the other settings.
 

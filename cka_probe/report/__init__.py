@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cka_probe import registry
+from cka_probe.documents import checked_document
 from cka_probe.errors import DataError
 from cka_probe.plotting.style import check_style
 from cka_probe.report.blocks import Block, Heading, Page
@@ -120,7 +121,8 @@ def _pages(folder: Path) -> list[Page]:
     paths = [path for _, path in sources]
     pages = []
     for name, path in sources:
-        page: Page = registry.resolve(KINDS[name].reader)(path)
+        with checked_document(path / KINDS[name].file, ("whole results", KINDS[name].file, "write them again")):
+            page: Page = registry.resolve(KINDS[name].reader)(path)
         if path != folder:
             page = replace(page, label=path.name if paths.count(path) == 1 else f"{path.name}, {page.label}")
         pages.append(page)

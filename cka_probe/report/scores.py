@@ -106,7 +106,7 @@ def _load(path: Path) -> "tuple[Scores | LabelScores | DetectionScores, str]":
         label_scores.FORMAT: label_scores.LabelScores.load,
         detection_scores.FORMAT: detection_scores.DetectionScores.load,
     }
-    if file_format not in loaders:
+    if not isinstance(file_format, str) or file_format not in loaders:
         raise DataError(
             f"{path}: expected scores of format {' or '.join(map(repr, loaders))}, found {file_format!r}; run the "
             "evaluation again"

@@ -278,6 +278,17 @@ def test_errors_are_one_line_each(tmp_path):
             report(tmp_path / name[:-5])
 
 
+@pytest.mark.parametrize(
+    ("make", "file", "key"), [(depth_scores, "scores.json", "model"), (attributions, "gradcam.json", "settings")]
+)
+def test_results_without_what_their_page_shows_are_one_line(tmp_path, make, file, key):
+    make(tmp_path)
+    document = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(document | {key: {}}))
+    with pytest.raises(DataError, match=f"{file}: expected whole results, found a damaged file"):
+        report(tmp_path)
+
+
 def test_a_file_that_is_not_our_page_is_not_replaced(tmp_path):
     depth_scores(tmp_path)
     index = tmp_path / "index.html"

@@ -31,11 +31,11 @@ from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
 from cka_probe import registry
-from cka_probe.documents import read_document
+from cka_probe.documents import checked_document, read_document
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.image_run import ImageRun
-from cka_probe.lab.evaluation.scores import PROVENANCE, Measure, ModelScores
+from cka_probe.lab.evaluation.scores import PROVENANCE, Measure, ModelScores, check_provenance
 from cka_probe.models.checkpoint import versions
 from cka_probe.similarity.resampling import check_resampling, interval_of_draws, resample_counts
 
@@ -280,12 +280,14 @@ class DetectionScores(ModelScores):
         """
         document = read_document(path, FORMAT, {*PROVENANCE, "classes", "values", "images", "objects", "detections"})
         del document["values"]  # for readers without this package
-        for name in ("images", "classes"):
-            document[name] = tuple(document[name])
-        columns = document["detections"]
-        document["detections"] = pd.DataFrame({name: np.array(columns[name], kind) for name, kind in COLUMNS.items()})
-        document["objects"] = np.array(document["objects"], np.int64).reshape(-1, len(document["classes"]))
-        return cls(**document)
+        with checked_document(path):
+            check_provenance(document)
+            for name in ("images", "classes"):
+                document[name] = tuple(document[name])
+            columns = {name: np.array(document["detections"][name], kind) for name, kind in COLUMNS.items()}
+            document["detections"] = pd.DataFrame(columns)
+            document["objects"] = np.array(document["objects"], np.int64).reshape(-1, len(document["classes"]))
+            return cls(**document)
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON."""

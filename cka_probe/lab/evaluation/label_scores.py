@@ -31,7 +31,7 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.documents import SCORES, checked_document, expect, read_document
 from cka_probe.errors import DataError
-from cka_probe.lab.evaluation.scores import PROVENANCE, Measure, ModelScores
+from cka_probe.lab.evaluation.scores import PROVENANCE, Measure, ModelScores, check_provenance
 from cka_probe.similarity.resampling import check_resampling, interval_of_draws, resample_counts
 
 
@@ -346,7 +346,7 @@ class LabelScores(ModelScores):
             document["confusion"] = np.stack([decode_confusion(text, count) for text in document["confusion"]])
             images = len(document["images"])
             expect(len(document["confusion"]) == images == document["cross_entropy"].size, "a confusion for each image")
-            expect(all(isinstance(document[name], dict) for name in PROVENANCE), ", ".join(PROVENANCE))
+            check_provenance(document)
             return cls(**document)
 
     def as_document(self) -> dict[str, Any]:

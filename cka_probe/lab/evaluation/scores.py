@@ -82,6 +82,13 @@ MEASURES: dict[str, Measure] = {
 """Columns by name; `NAME_median` is `NAME` after scaling to the median."""
 
 
+def check_provenance(document: Mapping[str, Any]) -> None:
+    """Raise `ValueError`, inside of `checked_document`, unless what `PROVENANCE` names can be used."""
+    expect(all(isinstance(document[name], dict) for name in PROVENANCE), ", ".join(PROVENANCE))
+    numbers = [document["settings"].get(name, 0) for name in ("seed", "resamples")]
+    expect(all(type(number) is int and 0 <= number < 1 << 32 for number in numbers), "a seed and a number of resamples")
+
+
 class ModelScores(Document):
     """What the scores of one model on one dataset have in common.
 
@@ -220,7 +227,7 @@ class Scores(ModelScores):
             table = document.pop("table")
             columns = {name: np.array(values, dtype=np.float64) for name, values in table["measures"].items()}
             expect(all(isinstance(name, str) for name in table["images"]), "names of images")
-            expect(all(isinstance(document[name], dict) for name in PROVENANCE), ", ".join(PROVENANCE))
+            check_provenance(document)
             return cls(table=pd.DataFrame(columns, index=table["images"]), **document)
 
     def as_document(self) -> dict[str, Any]:

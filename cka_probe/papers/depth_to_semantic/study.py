@@ -26,7 +26,7 @@ from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.evidence import RunKey, StudyEvidence, find_seeds, read_curves, read_study
-from cka_probe.papers.study import StudyPaths, read_declarations, read_object, read_scales
+from cka_probe.papers.study import StudyPaths, read_declarations, read_object, read_run_recipe, read_scales
 
 DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
 ARMS, QUIRKS, LABELLED = (DECLARATIONS[name] for name in ("arms", "quirks", "labelled"))
@@ -340,7 +340,7 @@ class SemanticEvidence(StudyEvidence):
         scores: CaseScores = (DetectionScores if case.has_objects else LabelScores).load(path)
         self._check_same((f"test images of {case.data}",), scores.data.get("hash"), path)
         recipe, trial = folder / "recipe.json", (str(run.seed), f"trial {run.trial}")
-        seed = read_object(recipe, "the recipe of a fine-tuning").get("seed")
+        seed = read_run_recipe(recipe, "the recipe of a fine-tuning").get("seed")
         self._check_same(("drawn training images", *trial), seed, recipe)
         return self._scores.setdefault((case, run), scores)
 
@@ -364,19 +364,19 @@ class SemanticEvidence(StudyEvidence):
     def stages(self, seed: int) -> dict[str, Any]:
         """Return the stages of the recipe of pre-training, by arm; {} if it was not run."""
         path = self.paths.pre(seed) / "recipe.json"
-        return read_object(path, "the recipe of pre-training").get("stages", {}) if path.exists() else {}
+        return read_run_recipe(path, "the recipe of pre-training").get("stages", {}) if path.exists() else {}
 
     def tuning(self) -> dict[str, Any]:
         """Return the recipe of a fine-tuning of the study, the first by name; {} if there is none."""
         recipes = sorted(self.paths.folder.glob("seed*/tuned/*/*/trial*/recipe.json"))
-        return read_object(recipes[0], "the recipe of a fine-tuning") if recipes else {}
+        return read_run_recipe(recipes[0], "the recipe of a fine-tuning") if recipes else {}
 
     def recipe(self, case: Case) -> dict[str, Any]:
         """Return the recipe of the first run of a case; {} if it was not run."""
         folders = [self.run_folder(case, run) for run in self.runs]
         paths = [folder / "recipe.json" for folder in folders if folder is not None]
         path = next((path for path in paths if path.exists()), None)
-        return {} if path is None else read_object(path, "the recipe of a fine-tuning")
+        return {} if path is None else read_run_recipe(path, "the recipe of a fine-tuning")
 
     def num(self, case: Case) -> int | None:
         """Return how many images a case was trained on, or `None` if that is all, or it was not run."""

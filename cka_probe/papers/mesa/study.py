@@ -21,7 +21,7 @@ from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.papers.evidence import StudyEvidence, find_seeds, read_curves, read_study
 from cka_probe.papers.rehearsal import rehearsed
-from cka_probe.papers.study import StudyPaths, read_declarations, read_object, read_scales
+from cka_probe.papers.study import StudyPaths, read_declarations, read_run_recipe, read_scales
 
 DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
 
@@ -133,7 +133,7 @@ class MesaEvidence(StudyEvidence):
         """
         paths = StudyPaths(Path(folder))
         first, *others = seeds = find_seeds(paths.folder)
-        recipes = {seed: read_object(paths.run(seed) / "recipe.json", "the recipe of a run") for seed in seeds}
+        recipes = {seed: read_run_recipe(paths.run(seed) / "recipe.json", "the recipe of a run") for seed in seeds}
         for seed, recipe in recipes.items():
             if recipe.get("seed") != seed:
                 raise DataError(
