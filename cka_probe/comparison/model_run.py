@@ -43,6 +43,10 @@ T = TypeVar("T")
 ASSUMED_AXIS = (
     "The first axis of every layer was taken for the images, unchecked: the model does not run on three images"
 )
+UNSTABLE = (
+    "The model is random, or mixes the images of a batch: the activation of an image in layer {layer!r} changes by "
+    "{change:.0%} when it runs again with other images, and values are of these batches alone"
+)
 OVER_BATCH = (
     "The model normalises over the images of a batch (a batch norm without running statistics): its activation for an "
     "image depends on the images next to it"
@@ -167,8 +171,11 @@ class ModelRun:
             self.folds = find_folds(self.backbone.model, self.layers.modules)
         if outputs.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
+        layer, change = outputs.unstable
         if self.over_batch:
             self.warnings += (OVER_BATCH,)
+        elif layer:
+            self.warnings += (UNSTABLE.format(layer=layer, change=change),)
 
     def again(self) -> "ModelRun":
         """Return a run of the same model and layers with no batch yet, and with its weights as they are now."""

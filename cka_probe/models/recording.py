@@ -6,13 +6,14 @@ without their compiled code, which hooks do not reach. An exception of the model
 
 `probe` finds the axis of the examples in each output. The model runs on three examples and, unless the first axis and
 no other is as long, on two; the axis is the one whose length follows. A transformer that puts out tokens first,
-(L, n, C), is recorded as (n, L, C).
+(L, n, C), is recorded as (n, L, C). Two of the three then run again without the third: what they put out has to be the
+same, or the model is random or mixes the examples of a batch.
 """
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from traceback import walk_tb
 from typing import Any, TypeVar
 
@@ -27,6 +28,10 @@ T = TypeVar("T")
 
 EXAMPLES = (3, 2)
 """Numbers of examples in the two runs of a probe."""
+AGAIN = range(1, 3)
+"""Those of the first run that run again."""
+UNSTABLE = 0.05
+"""Relative change of an activation, by its norm, that is no rounding, of bfloat16 and dynamic quantisation neither."""
 
 
 class _LastLayerRan(BaseException):  # not an Exception, which the model might catch
@@ -77,6 +82,8 @@ class Probe:
         places: For each call that has one activation per example, by `call_name`, where it is.
         num: Number of examples in the run.
         unchecked: Why the axis of the examples was assumed to be the first, or "".
+        unstable: The first layer whose activation of an example changes from run to run or with the other examples,
+            and by how much of its norm; "" and 0 if none does or outputs were not kept.
         parts: The examples of each run, and its calls, if outputs were kept.
     """
 
@@ -84,6 +91,7 @@ class Probe:
     places: dict[str, Place]
     num: int
     unchecked: str = ""
+    unstable: tuple[str, float] = ("", 0.0)
     parts: tuple[tuple[range, dict[str, list[Call]]], ...] = ()
 
     def activation(self, module: str, number: int) -> Tensor:
@@ -294,18 +302,18 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
     {'0#1': Place(axis=0, tensor=0), '1#1': Place(axis=0, tensor=0)}
     """
     first, second = EXAMPLES
-    parts = [range(first), range(first, first + second)]
-    if num_examples(inputs) <= sum(EXAMPLES) or not keep:
-        parts, keep = [range(first), range(second)], ()
     paths = {split_call(name)[0] for name in keep}
+    is_small = num_examples(inputs) <= sum(EXAMPLES) or not keep
+    parts = [range(first), range(second) if is_small else range(first, first + second)]
     try:
         more = trace_calls(model, examples_of(inputs, parts[0]), run, paths)
-        layers = {path: more.get(path, []) for path in paths}
+        layers = {} if is_small else {path: more.get(path, []) for path in paths}
         if layers and all(_is_first_axis(call, first) for calls in layers.values() for call in calls):
             places = {
                 call_name(path, n): Place(0, 0) for path, calls in layers.items() for n in range(1, len(calls) + 1)
             }
-            return Probe(more, places, first, parts=((parts[0], more),))
+            outputs = Probe(more, places, first, parts=((parts[0], more),))
+            return replace(outputs, unstable=_instability(model, inputs, run, keep, outputs))
         fewer = trace_calls(model, examples_of(inputs, parts[1]), run, paths)
     except ModelError as error:
         num = num_examples(inputs)
@@ -317,8 +325,33 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
         for name, each in more.items()
         if len(each) == len(fewer.get(name, ()))
     }
-    runs = tuple(zip(parts, (more, fewer), strict=True)) if keep else ()
-    return Probe(more, _places(pairs, EXAMPLES), EXAMPLES[0], parts=runs)
+    runs = tuple(zip(parts, (more, fewer), strict=True))
+    outputs = Probe(more, _places(pairs, EXAMPLES), EXAMPLES[0], parts=runs)
+    if keep:
+        outputs = replace(outputs, unstable=_instability(model, inputs, run, keep, outputs))
+    return replace(outputs, parts=()) if is_small else outputs
+
+
+def _instability(
+    model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None, keep: Collection[str], outputs: Probe
+) -> tuple[str, float]:
+    """Return `Probe.unstable`: two of the first examples run again, without the third."""
+    try:
+        calls = trace_calls(model, examples_of(inputs, AGAIN), run, {split_call(name)[0] for name in keep})
+    except ModelError:  # it does not run on two
+        return "", 0.0
+    again = replace(outputs, parts=((AGAIN, calls),))
+    for name in keep:
+        path, number = split_call(name)
+        if call_name(path, number or 1) not in outputs.places or len(calls.get(path, ())) < (number or 1):
+            continue
+        with suppress(LayerError):  # a layer of another form is found out by who selects layers
+            before, after = outputs.activation(name, 0)[AGAIN.start :].float(), again.activation(name, 0).float()
+            if before.shape == after.shape:
+                change = float(torch.linalg.vector_norm(after - before) / torch.linalg.vector_norm(before))
+                if change > UNSTABLE:
+                    return name, change
+    return "", 0.0
 
 
 def _is_first_axis(call: Call, num: int) -> bool:

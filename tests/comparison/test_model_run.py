@@ -1,12 +1,14 @@
 """The images of a forward pass and those of a Gram are two things, and memory decides the first where it has to."""
 
 import gc
+import re
 import weakref
 
 import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from helpers.comparisons import random_images, small
 from torch import nn
 
@@ -21,7 +23,7 @@ from cka_probe.similarity.gram import need_scale
 
 
 class Limited(nn.Module):
-    """Runs out of memory above a number of images, after a part of it ran; above another number after two passes."""
+    """Runs out of memory above a number of images, after a part of it ran; above another number after three passes."""
 
     def __init__(self, most, error=MemoryError, later=None):
         super().__init__()
@@ -32,7 +34,7 @@ class Limited(nn.Module):
     def forward(self, images):
         self.sizes.append(len(images))
         hidden = self.body[0](images)
-        if len(images) > (self.most if len(self.sizes) <= 2 else self.later):
+        if len(images) > (self.most if len(self.sizes) <= 3 else self.later):
             self.activations.append(weakref.ref(hidden))
             raise self.error
         return self.body[1:](hidden)
@@ -69,7 +71,7 @@ def test_a_forward_pass_has_as_many_images_as_asked_for_and_no_more():
     for forward_batch, sizes in ((8, [5, 8, 5, 6]), (5, [2, 4, 4, 4, 4, 3, 4, 4]), (16, [13, 11]), (64, [24])):
         net = Limited(64)
         fingerprint(net, random_images(27), layers=["body.1"], batch=8, forward_batch=forward_batch)
-        assert net.sizes == [3, *sizes]  # after one or two passes that find the axis of the images
+        assert net.sizes == [3, 2, *sizes]  # after passes that find the axis of the images and compare two of them
 
 
 def test_a_model_that_normalises_over_its_batch_runs_on_whole_batches():
@@ -90,6 +92,28 @@ def test_a_model_that_normalises_over_its_batch_runs_on_whole_batches():
         fingerprint(
             nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Limited(5)), images, layers=["0"], batch=8
         )
+
+
+class _Mixed(nn.Module):
+    """Subtract the mean of the images, or drop values at random, also in evaluation."""
+
+    def __init__(self, random: bool):
+        super().__init__()
+        self.random, self.linear, self.end = random, nn.Linear(6, 5), nn.Identity()
+
+    def forward(self, images):
+        x = self.linear(images)
+        return self.end(F.dropout(x, 0.5, training=True) if self.random else x - x.mean(0))
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_model_that_is_random_or_mixes_the_images_of_a_batch_is_said_to_be(random):
+    images = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+    print_ = fingerprint(_Mixed(random), images, layers="linear,end")
+    said = r"The model is random, or .* the activation of an image in layer 'end' changes by \d+%"
+    assert any(re.match(said, warning) for warning in print_.side.warnings)
+    sure = fingerprint(nn.Sequential(nn.Linear(6, 5), nn.Dropout(), nn.BatchNorm1d(5)), images, layers="*")
+    assert not any("random" in warning for warning in sure.side.warnings)
 
 
 def test_batches_of_images_of_different_sizes_run_one_after_another():
@@ -126,7 +150,7 @@ def test_out_of_memory_halves_the_forward_pass_and_says_so(error):
     with pytest.warns(CkaProbeWarning, match="out of memory with .* images in a forward pass; continuing with") as said:
         print_ = fingerprint(net, images, layers=layers, batch=16)
     assert len(said) == 2  # 16, 8
-    assert net.sizes == [3, 13, 8] + 8 * [4]  # the first three images need not run again, unless a pass fails
+    assert net.sizes == [3, 2, 13, 8] + 8 * [4]  # the first three images need not run again, unless a pass fails
     for stack, reference in zip(print_.grams, expected.grams, strict=True):
         torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-5)
     assert not any(module._forward_hooks for module in net.modules())
@@ -213,14 +237,14 @@ def test_memory_decides_how_many_images_are_in_a_forward_pass(counting, monkeypa
     images = random_images(32)
     expected = fingerprint(counting.body, images, layers=["4"], batch=16, forward_batch=16)
     print_ = fingerprint(counting, images, layers=["body.4"], batch=16, memory=memory)
-    assert counting.sizes == [3, 8, 2, *sizes]
+    assert counting.sizes == [3, 2, 8, 2, *sizes]
     for stack, reference in zip(print_.grams, expected.grams, strict=True):
         torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-5)
     counting.sizes.clear()
     left = memory if isinstance(memory, int) else 10**9
     monkeypatch.setattr(model_run, "memory_left", lambda _: left / model_run.SHARE + 1)
     automatic = fingerprint(counting, images, layers=["body.4"], batch=16)
-    assert counting.sizes == [3, 8, 2, *sizes]
+    assert counting.sizes == [3, 2, 8, 2, *sizes]
     assert all(map(torch.equal, automatic.grams, print_.grams))
     assert automatic.settings.recorded() == print_.settings.recorded() == expected.settings.recorded()
 
@@ -235,14 +259,14 @@ def test_memory_for_less_than_one_image_is_an_error_and_a_plan_states_how_many_f
     monkeypatch.setattr(model_run, "memory_left", lambda _: 1)
     counting.sizes.clear()
     fingerprint(counting, random_images(16), layers=["body.4"])
-    assert counting.sizes == [3, 8, 2] + [1] * 13  # what is free is an estimate
+    assert counting.sizes == [3, 2, 8, 2] + [1] * 13  # what is free is an estimate
 
 
 def test_a_trial_that_does_not_fit_halves_the_forward_pass(counting):
     counting.most = counting.later = 4
     with pytest.warns(CkaProbeWarning, match="continuing with 4"):
         fingerprint(counting, random_images(16), layers=["body.4"], memory="1GB")
-    assert max(counting.sizes[2:]) == 4
+    assert max(counting.sizes[3:]) == 4
 
 
 def test_memory_is_refused_where_it_is_not_counted():
@@ -269,7 +293,7 @@ def test_products_are_looked_at_once_in_a_batch_where_a_look_takes_long(monkeypa
     looks = []
     monkeypatch.setattr(model_run, "need_scale", lambda products: looks.append(1) or need_scale(products))
     print_ = fingerprint(net, images, layers="*", batch=8)
-    assert len(calls) == 1 + 4 + (factor != 1)  # the first batch runs again, and no other
+    assert len(calls) == 2 + 4 + (factor != 1)  # the first batch runs again, and no other
     assert len(looks) == 4
     assert (print_.rms, print_.undefined) == (expected.rms, expected.undefined)
     assert all(map(torch.equal, print_.grams, expected.grams))
@@ -286,4 +310,4 @@ def test_a_layer_that_does_not_vary_or_is_not_finite_is_looked_at_once(monkeypat
     monkeypatch.setattr(model_run.ModelRun, "queues", True)
     print_ = fingerprint(net, random_images(32), layers="*", batch=8)
     assert print_.undefined == expected.undefined
-    assert len(calls) == 1 + 4 + 1
+    assert len(calls) == 2 + 4 + 1
