@@ -33,18 +33,18 @@ from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.model_run import ModelRun
 from cka_probe.comparison.results import DifferenceMatrix, Side, SimilarityMatrix
 from cka_probe.comparison.sides import Images, Options, extract_pair
-from cka_probe.errors import DataError, prefixed_errors
+from cka_probe.errors import DataError, LayerError, prefixed_errors
 from cka_probe.images.classes import Classes
 from cka_probe.images.conversion import eight_bits, stack_images
 from cka_probe.images.datasets import Dataset, open_with_field, read_samples, sample_indices
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.images.stream import BATCH, FEWEST, image_hash
 from cka_probe.models.devices import pick_device
-from cka_probe.models.layers import split_call
+from cka_probe.models.layers import Layer, LayerMap, call_name, split_call
 from cka_probe.models.layouts import infer_layout
 from cka_probe.models.load import load, weights_hash, wrap
-from cka_probe.models.recording import evaluating
-from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.models.recording import Probe, evaluating
+from cka_probe.models.selection import LayerSpec, omission, select_layers
 from cka_probe.progress import Progress, ProgressSpec, reporting
 from cka_probe.registry import suggestion
 
@@ -249,12 +249,38 @@ def _features(runs: Sequence[ModelRun], images: Iterator[_Fitted], batch: int) -
             masks = {name: torch.stack([parts[name] for _, parts in column]) for name in column[0][1]}
             with evaluating(run.backbone.model), prefixed_errors(run.backbone.origin.reference):
                 if not run.probed:
-                    run.choose_layers(run.probe([stack], keep=False))
+                    outputs = run.probe([stack], keep=False)
+                    run.choose_layers(outputs)
+                    _choose_positions(run, outputs, stack.shape)
                 run.run_once(stack, partial(_add_means, run, table, masks, stack.shape))
     return [
         {region: {module: torch.cat(parts) for module, parts in modules.items()} for region, modules in table.items()}
         for table in rows
     ]
+
+
+def _choose_positions(run: ModelRun, outputs: Probe, shape: tuple[int, ...]) -> None:
+    """Keep the layers that have positions; of a glob and of the default layers, others are left out with a warning.
+
+    Raises:
+        LayerError: A layer that was named has none, or no layer has.
+    """
+    kept: list[Layer] = []
+    omitted: dict[str, list[str]] = {}
+    for layer in run.layers:
+        path, call = split_call(layer.module)
+        place = outputs.places[call_name(path, call or 1)]
+        lengths = list(outputs.calls[path][(call or 1) - 1].shapes[place.tensor or 0])
+        try:
+            infer_layout((lengths.pop(place.axis), *lengths), (shape[-2], shape[-1]), path, run.backbone.model)
+        except LayerError:
+            if not layer.pattern or (layer is run.layers[-1] and not kept):
+                raise
+            omitted.setdefault(layer.pattern, []).append(layer.name)
+        else:
+            kept.append(layer)
+    run.layers = LayerMap(tuple(kept), run.layers.rule)
+    run.warnings += tuple(omission(pattern, "no positions in the image", names) for pattern, names in omitted.items())
 
 
 def _groups(images: Iterator[_Fitted], batch: int) -> Iterator[list[_Fitted]]:

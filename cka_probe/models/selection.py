@@ -114,7 +114,7 @@ def comparable_layers(layers: LayerMap, probe: Probe) -> tuple[LayerMap, tuple[s
             omitted.setdefault((layer.pattern, _category(path, call or 1, probe)), []).append(layer.name)
         elif layer.module not in comparable or not layer.pattern:  # a name and a glob may mean the same call
             comparable[layer.module] = layer
-    warnings = tuple(_omission(pattern, reason, names) for (pattern, reason), names in omitted.items())
+    warnings = tuple(omission(pattern, reason, names) for (pattern, reason), names in omitted.items())
     if not comparable:
         raise LayerError(f"no layer can be compared; {' '.join(warnings)} `ckaprobe layers MODEL` lists others")
     return LayerMap(tuple(comparable.values()), layers.rule), warnings
@@ -190,7 +190,7 @@ def _category(path: str, number: int, probe: Probe) -> str:
     return "without one activation per image" if calls[number - 1].shapes else "without a float tensor"
 
 
-def _omission(pattern: str, reason: str, names: Sequence[str]) -> str:
+def omission(pattern: str, reason: str, names: Sequence[str]) -> str:
     """Return the sentence about layers of a pattern that are left out."""
     source = pattern if pattern == DEFAULT else repr(pattern)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

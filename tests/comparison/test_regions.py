@@ -131,3 +131,15 @@ def test_what_is_no_region_is_an_error(regions, message):
 def test_a_layer_without_positions_is_an_error():
     with pytest.raises(LayerError, match="no positions"):
         compare_regions(small(0), small(1), Labelled(), ["left"], layers=["4"], permutations=0)
+
+
+def test_layers_of_a_pattern_without_positions_are_left_out_and_named():
+    found, named = (
+        compare_regions(small(0), small(1), Labelled(), ["left"], layers=layers, permutations=0).results["left"]
+        for layers in ("*", ["0", "1", "2"])
+    )
+    assert [axis.module for axis in found.rows] == ["0", "1", "2"]
+    np.testing.assert_array_equal(found.values, named.values)
+    assert any("left out: no positions in the image (3, 4)" in warning for warning in found.x.warnings)
+    with pytest.raises(LayerError, match="no positions"):
+        compare_regions(small(0), small(1), Labelled(), ["left"], layers="[34]", permutations=0)
