@@ -211,6 +211,8 @@ def compare(
     if out is None:
         raise DataError("expected a folder to write to, found none; give --out, or --plan to write nothing")
     several = len(models) > 2
+    if keep and not several:
+        _check_kept(models, out, merge_duplicates)
     result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
     with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
         with progress_bar("images", quiet or not is_main()) as progress:
@@ -324,6 +326,20 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
             raise DataError(
                 f"--{name.replace('_', '-')} is for two models, found {len(models)}; "
                 f"{instead.get(name, 'draw a pair with ckaprobe draw')}"
+            )
+
+
+def _check_kept(models: Sequence[str], out: Path, merged: bool) -> None:
+    """Raise `DataError` if a fingerprint that is compared would be replaced by another one."""
+    from cka_probe.errors import DataError
+
+    paths = [Path(model).resolve() for model in models]
+    for name, path in zip("xy", paths, strict=True):
+        saved = (out / f"{name}.fingerprint").resolve()
+        if saved in paths and (merged or saved != path):
+            raise DataError(
+                f"expected another folder than that of {saved.name}, which this comparison would replace, found {out}; "
+                "choose another --out, or give --no-fingerprints"
             )
 
 

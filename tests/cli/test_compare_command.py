@@ -182,6 +182,16 @@ def test_compared_fingerprints_in_the_folder_are_not_removed(prints, tmp_path):
     assert not (out / "pairs").exists()
 
 
+@pytest.mark.parametrize(("order", "more"), [("xy", ["--merge-duplicates"]), ("yx", [])])
+def test_a_compared_fingerprint_is_not_replaced_by_another(prints, tmp_path, order, more):
+    out = tmp_path / "out"
+    assert run("compare", *prints[:2], "--out", out, "--permutations", 0).exit_code == 0
+    before = [(out / f"{name}.fingerprint").read_bytes() for name in "xy"]
+    words = ["compare", *(out / f"{name}.fingerprint" for name in order), "--out", out, "--force", *more]
+    assert "expected another folder than that of x.fingerprint" in refused(*words)
+    assert before == [(out / f"{name}.fingerprint").read_bytes() for name in "xy"]
+
+
 def test_an_adapter_is_compared_and_recorded_with_its_base(folders, tmp_path):
     base, adapter = resnet_and_adapter(tmp_path)
     options = ("--data", folders / "clean", "--base", base, "--layers", "layer1.0,layer4.1", "--size", 32)
