@@ -276,7 +276,10 @@ class SimilarityMatrix(LayerMatrix):
             *(f"skipped  {name}" for name in self.images["skipped"]),
         ]
         if len(self.rows) == len(self.columns):
-            lines += ["", self.diagonal().reset_index().to_string(index=False, float_format="{:.3f}".format), ""]
+            table = self.diagonal().reset_index()
+            if np.isnan(self.null).all():  # without permutations
+                del table["null"]
+            lines += ["", table.to_string(index=False, float_format="{:.3f}".format), ""]
         else:
             lines += [f"{len(self.rows)} layers of x against {len(self.columns)} of y: no diagonal; see result.csv"]
         lines += [f"{name}  {text}" for name, text in family_facts(self.family)]

@@ -30,6 +30,8 @@ def test_a_cell_is_the_mean_over_all_pairs_of_trainings():
     assert (result.high > result.values).all()
     assert result.settings["trainings"] == [["a0.pth", "a1.pth", "a2.pth"], ["b0.pth", "b1.pth"]]
     assert "mean unbiased CKA of 3 x 2 pairs of trainings" in result.summary()
+    assert "null" not in result.summary()
+    assert "null" in compare_fingerprints(a[0], b[0], permutations=20).summary()
     other = compare_seeds(a[::-1], b[::-1])
     np.testing.assert_allclose(other.low, result.low, atol=1e-12)
 
