@@ -30,6 +30,7 @@ def measures() -> None:
     for line in lines:
         typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     typer.echo("\nn: images in a batch; k: neighbours or components, 10 if the batch is large enough")
+    typer.echo("range: of infinitely many images; debiased values of few can be below 0")
     typer.echo("\nA layer has 1 with itself. All are invariant to rotation, scale and translation:")
     for name, transform in INVARIANCES.items():
         typer.echo(f"  {name}: {transform}")
