@@ -52,7 +52,7 @@ def test_one_forward_pass_when_both_sides_are_the_same_model():
     net, calls = small(0), []
     net.register_forward_pre_hook(lambda *_: calls.append(1))
     result = compare(net, net, random_images(32), layers=["0"], layers_y=["4"], batch=8)
-    assert len(calls) == 1 + 4  # one to find the axis of the images, one for each batch
+    assert len(calls) == 2 + 4  # two to find the axis of the images and how they depend on others, one for each batch
     assert result.values.shape == (1, 1)
 
 
