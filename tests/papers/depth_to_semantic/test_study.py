@@ -63,7 +63,7 @@ def test_tables_select_what_is_run():
 
 def test_the_scale_of_the_claims_has_the_cases_of_the_main_ones():
     main = {"depth_none", "depth_classes", "classes_none", "frozen_depth", "frozen_classes", "frozen_depth_classes"}
-    main |= {"flow_hurts", "flow_hurts_frozen"}
+    main |= {"flow_hurts", "flow_hurts_frozen", "stereo_none", "lidar_none", "stereo_classes", "lidar_classes"}
     names = [claim.statistic.names for claim in CLAIMS if claim.name in main]
     assert len(names) == len(main)
     assert {Case.of(name) for pair in names for name in pair} == set(SCALES["claims"].cases())
