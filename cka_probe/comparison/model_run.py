@@ -43,13 +43,13 @@ T = TypeVar("T")
 ASSUMED_AXIS = (
     "The first axis of every layer was taken for the images, unchecked: the model does not run on three images"
 )
-UNSTABLE = (
+RANDOM_OR_MIXED = (
     "The model is random, or mixes the images of a batch: the activation of an image in layer {layer!r} changes by "
-    "{change:.0%} when it runs again with other images, and values are of these batches alone"
+    "{change:.0%} when it runs again with other images, and values are of these batches alone."
 )
 OVER_BATCH = (
     "The model normalises over the images of a batch (a batch norm without running statistics): its activation for an "
-    "image depends on the images next to it"
+    "image depends on the images next to it."
 )
 TRIAL, SHARE = 8, 0.8
 """Images in a trial of how much memory a forward pass takes, and the share of the free memory that it may take."""
@@ -175,7 +175,7 @@ class ModelRun:
         if self.over_batch:
             self.warnings += (OVER_BATCH,)
         elif layer:
-            self.warnings += (UNSTABLE.format(layer=layer, change=change),)
+            self.warnings += (RANDOM_OR_MIXED.format(layer=layer, change=change),)
 
     def again(self) -> "ModelRun":
         """Return a run of the same model and layers with no batch yet, and with its weights as they are now."""
